@@ -1,0 +1,44 @@
+import type { Backend, BackendInfo } from "./backend.js";
+import { loadNative, nativeInfo } from "./native.js";
+import { ReferenceBackend } from "./reference.js";
+
+export type DeviceName = "cpu" | "reference";
+
+const opened = new Map<DeviceName, Backend>();
+let chosen: Backend | null = null;
+
+function open(name: DeviceName): Backend {
+  let backend = opened.get(name);
+  if (!backend) {
+    if (name === "cpu") backend = loadNative();
+    else if (name === "reference") backend = new ReferenceBackend();
+    else throw new RangeError(`device: name must be "cpu" or "reference" but is ${JSON.stringify(name)}`);
+    opened.set(name, backend);
+  }
+  return backend;
+}
+
+/** The best device that loads, unless THROUGHTIME_DEVICE names one. */
+function best(): Backend {
+  const asked = process.env.THROUGHTIME_DEVICE;
+  if (asked) return open(asked as DeviceName);
+  return open(nativeInfo().available ? "cpu" : "reference");
+}
+
+/**
+ * A device by name, or the process's default one.
+ * @throws if the device cannot be used, saying why.
+ */
+function get(name?: DeviceName): Backend {
+  return name === undefined ? (chosen ??= best()) : open(name);
+}
+
+/** `device(name?)` gives a device; `device.use(name)` makes one the default; `device.info()` says what there is and why not. */
+export const device = Object.assign(get, {
+  use(name: DeviceName): Backend {
+    return (chosen = open(name));
+  },
+  info(): { readonly default: string; readonly devices: readonly BackendInfo[] } {
+    return { default: get().name, devices: [nativeInfo(), open("reference").info()] };
+  },
+});

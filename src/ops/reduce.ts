@@ -1,0 +1,112 @@
+import type { ReferenceKernel } from "../backend/reference.js";
+import { apply, view } from "../tensor/apply.js";
+import { defineOp, sameShape, showShape, size, type Op, type Shape } from "../tensor/op.js";
+import type { Tensor } from "../tensor/tensor.js";
+import { scale } from "./elementwise.js";
+import { expand } from "./movement.js";
+
+interface Axis {
+  readonly axis: number;
+}
+
+/** Every reduction runs over one run of neighbouring axes, seen as the middle of [outer, n, inner]. */
+function threeAxes(shape: Shape, axis: number): readonly [number, number, number] {
+  return [size(shape.slice(0, axis)), shape[axis], size(shape.slice(axis + 1))];
+}
+
+const reduceCases = () => [[1, 1], [7, 13], [33, 5, 7], [2, 300, 3], [3, 1000]].flatMap((shape) => shape.map((_, axis) => ({ inputs: [{ shape }], attrs: { axis } })));
+
+/** Sum over one axis, which stays as size 1. The kernel reads ints [outer, n, inner]. */
+const sumOp: Op<Axis> = defineOp({
+  name: "sum",
+  shape([x], { axis }) {
+    return { outputs: [{ shape: x.shape.with(axis, 1), dtype: x.dtype }], ints: threeAxes(x.shape, axis) };
+  },
+  reference([x], [y], [outer, n, inner]) {
+    for (let o = 0; o < outer; o++)
+      for (let i = 0; i < inner; i++) {
+        let total = 0;
+        for (let j = 0; j < n; j++) total += x[(o * n + j) * inner + i];
+        y[o * inner + i] = total;
+      }
+  },
+  backward: ([g], { inputs: [x] }) => [expand(g, x.shape)],
+  cases: reduceCases,
+});
+
+/** Index of the first largest element along a row [outer, n, inner]; NaN counts as largest. */
+const largest: ReferenceKernel = ([x], [y], [outer, n, inner]) => {
+  for (let o = 0; o < outer; o++)
+    for (let i = 0; i < inner; i++) {
+      let best = 0;
+      const at = (j: number) => x[(o * n + j) * inner + i];
+      for (let j = 1; j < n; j++) if (at(j) > at(best) || (at(j) !== at(j) && at(best) === at(best))) best = j;
+      y[o * inner + i] = best;
+    }
+};
+
+/** Position of the maximum along one axis, which stays as size 1; the first of equals. int32, not differentiable. */
+const argmaxOp: Op<Axis> = defineOp({
+  name: "argmax",
+  shape: ([x], { axis }) => ({ outputs: [{ shape: x.shape.with(axis, 1), dtype: "int32" }], ints: threeAxes(x.shape, axis) }),
+  reference: largest,
+  cases: reduceCases,
+});
+
+function checkAxis(name: string, x: Tensor, axis: number): number {
+  const rank = x.shape.length;
+  if (!Number.isInteger(axis) || axis < -rank || axis >= rank) throw new RangeError(`${name}: axis must be an integer in [${-rank}, ${rank - 1}] for ${showShape(x.shape)} but is ${axis}`);
+  return axis < 0 ? axis + rank : axis;
+}
+
+/** Options of a reduction. */
+export interface ReduceOptions {
+  /** The axis or axes to reduce, negative ones counted from the end; all by default. */
+  readonly axis?: number | readonly number[];
+  /** Keep the reduced axes as size 1. Default false. */
+  readonly keepDims?: boolean;
+}
+
+function axesOf(name: string, x: Tensor, axis: ReduceOptions["axis"]): number[] {
+  const list = axis === undefined ? x.shape.map((_, i) => i) : typeof axis === "number" ? [axis] : axis;
+  return [...new Set(list.map((a) => checkAxis(name, x, a)))].sort((a, b) => a - b);
+}
+
+/** Sum over the given axes, or over all. */
+export function sum(x: Tensor, { axis, keepDims = false }: ReduceOptions = {}): Tensor {
+  const axes = axesOf("sum", x, axis);
+  const kept = x.shape.map((d, i) => (axes.includes(i) ? 1 : d));
+  let y = x;
+  // Neighbouring axes go together: one kernel for each run.
+  for (let end = axes.length; end > 0; ) {
+    let start = end - 1;
+    while (start > 0 && axes[start - 1] === axes[start] - 1) start--;
+    const [first, last] = [axes[start], axes[end - 1]];
+    const shape = y.shape;
+    const flat = view(y, [...shape.slice(0, first), size(shape.slice(first, last + 1)), ...shape.slice(last + 1)]);
+    y = apply(sumOp, [flat], { axis: first })[0];
+    y = view(y, [...shape.slice(0, first), ...new Array<number>(last - first + 1).fill(1), ...shape.slice(last + 1)]);
+    end = start;
+  }
+  return view(y, keepDims ? kept : x.shape.filter((_, i) => !axes.includes(i)));
+}
+
+/** Arithmetic mean over the given axes, or over all. */
+export function mean(x: Tensor, options: ReduceOptions = {}): Tensor {
+  const n = size(axesOf("mean", x, options.axis).map((i) => x.shape[i]));
+  return scale(sum(x, options), 1 / n);
+}
+
+/** Position of the maximum along an axis; the first of equals, a NaN before all. int32, without the axis. */
+export function argmax(x: Tensor, axis = -1): Tensor {
+  const at = checkAxis("argmax", x, axis);
+  return view(apply(argmaxOp, [x], { axis: at })[0], x.shape.toSpliced(at, 1));
+}
+
+/** Sums a broadcast result back to the shape of one operand. */
+export function sumTo(x: Tensor, shape: Shape): Tensor {
+  if (sameShape(x.shape, shape)) return x;
+  const extra = x.shape.length - shape.length;
+  const axes = x.shape.flatMap((d, i) => (i < extra || (shape[i - extra] === 1 && d !== 1) ? [i] : []));
+  return view(sum(x, { axis: axes, keepDims: true }), shape);
+}

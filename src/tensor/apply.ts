@@ -1,0 +1,101 @@
+import type { Backend } from "../backend/backend.js";
+import { composed, isComposing, isRecording, withRecording } from "./graph.js";
+import type { Fused, MaybeTensor, Op, Plan, Spec } from "./op.js";
+import { run } from "./program.js";
+import { scope } from "./scope.js";
+import { empty, localGrads, record, Tensor } from "./tensor.js";
+
+/** The one device of all inputs. @throws if they are spread over several. */
+function commonDevice(name: string, inputs: readonly MaybeTensor[]): Backend {
+  let device: Backend | null = null;
+  for (const t of inputs) {
+    if (t === null) continue;
+    if (device && t.device !== device) throw new TypeError(`${name}: all tensors must be on one device but are on ${device.name} and ${t.device.name}`);
+    device = t.device;
+  }
+  if (!device) throw new Error(`${name}: no input names a device; use applyOn`);
+  return device;
+}
+
+function launch(device: Backend, kernel: string, inputs: readonly MaybeTensor[], plan: Plan, saved: readonly Spec[] = []): Tensor[] {
+  const outputs = [...plan.outputs, ...saved].map((spec) => empty(device, spec.shape, spec.dtype));
+  run(device, {
+    kernel,
+    inputs: inputs.map((t) => t?.buffer() ?? 0),
+    outputs: outputs.map((t) => t.buffer()),
+    ints: plan.ints ?? [],
+    floats: plan.floats ?? [],
+  });
+  return outputs;
+}
+
+/** Applies a primitive on the device of its inputs and records it if anything asks for gradients. */
+export function apply<A>(op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor[] {
+  return applyOn(commonDevice(op.name, inputs), op, inputs, attrs);
+}
+
+/** The same for an op without inputs. */
+export function applyOn<A>(device: Backend, op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor[] {
+  const outputs = launch(device, op.name, inputs, op.shape(inputs, attrs));
+  const { backward } = op;
+  if (backward)
+    record(op.name, inputs, outputs, (needs) => (grads) => {
+      const filled = grads.map((g, k) => g ?? outputs[k].like(0));
+      return backward(filled, { inputs, outputs, attrs, needs });
+    });
+  return outputs;
+}
+
+/** A tensor of the same elements under another shape. Shares the buffer; differentiable. */
+export function view(t: Tensor, shape: readonly number[]): Tensor {
+  t.buffer();
+  const result = new Tensor(t.storage.share(), shape, t.dtype);
+  record("reshape", [t], [result], () => ([g]) => [g && view(g, t.shape)]);
+  return result;
+}
+
+/**
+ * Applies a fused op: as one kernel where the device has it, otherwise (or inside `composed`) as its composition.
+ * Gradients of gradients go through the composition, whatever the forward ran.
+ */
+export function applyFused<A>(op: Fused<A>, inputs: readonly MaybeTensor[], attrs: A): Tensor[] {
+  const device = commonDevice(op.name, inputs);
+  const plan = op.shape(inputs, attrs);
+  if (isComposing() || !device.has(op.name)) return scope(() => op.compose(inputs, attrs).map((t) => view(t, t.shape)));
+  const wanted = isRecording() && inputs.some((t) => t?.requiresGrad);
+  const specs = wanted && op.saved ? op.saved(inputs, attrs, device.kernelInfo(op.name)) : [];
+  const all = launch(device, op.name, inputs, plan, specs);
+  const outputs = all.slice(0, plan.outputs.length);
+  const saved = all.slice(plan.outputs.length);
+  record(op.name, inputs, all, (needs) => (grads, createGraph) =>
+    createGraph ? throughComposition(op, inputs, attrs, grads) : launchBackward(op.name, device, inputs, outputs, saved, plan, needs, grads),
+  );
+  for (const t of saved) t.dispose();
+  return outputs;
+}
+
+function launchBackward(name: string, device: Backend, inputs: readonly MaybeTensor[], outputs: readonly Tensor[], saved: readonly Tensor[], plan: Plan, needs: readonly boolean[], grads: readonly MaybeTensor[]): MaybeTensor[] {
+  const results = inputs.map((t, i) => (t && needs[i] ? empty(device, t.shape, t.dtype) : null));
+  run(device, {
+    kernel: `${name}.backward`,
+    inputs: [...grads.slice(0, outputs.length), ...inputs, ...outputs, ...saved].map((t) => t?.storage.buffer ?? 0),
+    outputs: results.map((t) => t?.buffer() ?? 0),
+    ints: plan.ints ?? [],
+    floats: plan.floats ?? [],
+  });
+  return results;
+}
+
+function throughComposition<A>(op: Fused<A>, inputs: readonly MaybeTensor[], attrs: A, grads: readonly MaybeTensor[]): MaybeTensor[] {
+  const outputs = withRecording(true, () => composed(() => op.compose(inputs, attrs)));
+  return localGrads(outputs, grads, inputs);
+}
+
+/**
+ * Runs a kernel that changes its operands where they lie (optimizers, clipping). Not recorded; the caller lists as
+ * outputs every tensor that changes.
+ */
+export function update(kernel: string, inputs: readonly MaybeTensor[], outputs: readonly Tensor[], ints: readonly number[] = [], floats: readonly number[] = []): void {
+  const device = commonDevice(kernel, [...inputs, ...outputs]);
+  run(device, { kernel, inputs: inputs.map((t) => t?.buffer() ?? 0), outputs: outputs.map((t) => t.buffer()), ints, floats });
+}
