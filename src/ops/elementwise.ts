@@ -39,21 +39,12 @@ export function broadcastShape(name: string, a: Shape, b: Shape): Shape {
 }
 
 /**
- * The loop nest of a broadcast, with neighbouring axes merged where every operand steps evenly:
- * [rank, dims..., strides of operand 0..., strides of operand 1..., ...]; the result is contiguous.
+ * A loop nest over `dims` in which every operand moves by strides of its own, with neighbouring axes merged where all
+ * operands step evenly: [rank, dims..., strides of operand 0..., strides of operand 1..., ...].
  */
-export function broadcastPlan(out: Shape, operands: readonly Shape[]): number[] {
-  const strides = operands.map((shape) => {
-    let step = 1;
-    const s: number[] = new Array<number>(out.length).fill(0);
-    for (let i = shape.length - 1; i >= 0; i--) {
-      s[out.length - shape.length + i] = shape[i] === 1 ? 0 : step;
-      step *= shape[i];
-    }
-    return s;
-  });
+export function loopNest(out: Shape, strides: readonly (readonly number[])[]): number[] {
   const dims: number[] = [];
-  const steps: number[][] = operands.map(() => []);
+  const steps: number[][] = strides.map(() => []);
   for (let i = 0; i < out.length; i++) {
     if (out[i] === 1) continue;
     const last = dims.length - 1;
@@ -66,8 +57,24 @@ export function broadcastPlan(out: Shape, operands: readonly Shape[]): number[] 
   return [dims.length, ...dims, ...steps.flat()];
 }
 
-/** Walks a broadcastPlan: calls `visit(index in result, offset in operand 0, offset in operand 1, ...)`. */
-function walk(ints: readonly number[], operands: number, visit: (i: number, offsets: readonly number[]) => void): void {
+/** The loopNest of contiguous operands broadcast to `out`: an axis that stretches has stride 0. */
+export function broadcastPlan(out: Shape, operands: readonly Shape[]): number[] {
+  const strides = operands.map((shape) => {
+    const missing = new Array<number>(out.length - shape.length).fill(0);
+    return [...missing, ...stridesOf(shape).map((s, i) => (shape[i] === 1 ? 0 : s))];
+  });
+  return loopNest(out, strides);
+}
+
+/** Strides of a contiguous array. */
+export function stridesOf(shape: Shape): number[] {
+  const strides = new Array<number>(shape.length).fill(1);
+  for (let i = shape.length - 2; i >= 0; i--) strides[i] = strides[i + 1] * shape[i + 1];
+  return strides;
+}
+
+/** Walks a loopNest: calls `visit(index in result, offset in operand 0, offset in operand 1, ...)`. */
+export function walk(ints: readonly number[], operands: number, visit: (i: number, offsets: readonly number[]) => void): void {
   const rank = ints[0];
   const dims = ints.slice(1, 1 + rank);
   const strides = Array.from({ length: operands }, (_, k) => ints.slice(1 + rank * (k + 1), 1 + rank * (k + 2)));

@@ -53,7 +53,8 @@ const argmaxOp: Op<Axis> = defineOp({
   cases: reduceCases,
 });
 
-function checkAxis(name: string, x: Tensor, axis: number): number {
+/** An axis counted from the front. @throws unless -rank <= axis < rank. */
+export function checkAxis(name: string, x: { readonly shape: Shape }, axis: number): number {
   const rank = x.shape.length;
   if (!Number.isInteger(axis) || axis < -rank || axis >= rank) throw new RangeError(`${name}: axis must be an integer in [${-rank}, ${rank - 1}] for ${showShape(x.shape)} but is ${axis}`);
   return axis < 0 ? axis + rank : axis;
