@@ -9,6 +9,8 @@ export interface Node {
   readonly inputs: readonly MaybeTensor[];
   readonly outputs: readonly Tensor[];
   readonly needs: readonly boolean[];
+  /** How many outputs someone else holds: their owner, or a later node. At 0 nothing can reach this node any more. */
+  live: number;
   released: boolean;
   backward(grads: readonly MaybeTensor[], createGraph: boolean): readonly MaybeTensor[];
 }

@@ -2,7 +2,7 @@ import type { Backend, DType, TypedArray } from "../backend/backend.js";
 import { isRecording, nextOrder, propagate, withRecording, type Node } from "./graph.js";
 import "./kernels.js";
 import { sameShape, showShape, size, type MaybeTensor, type Shape } from "./op.js";
-import { run } from "./program.js";
+import { release, run } from "./program.js";
 import { keep, scope, track } from "./scope.js";
 
 /** A buffer on a backend, shared by the tensors that view it and freed when the last one goes. */
@@ -19,7 +19,7 @@ export class Storage {
   }
 
   release(): void {
-    if (--this.holders === 0) this.backend.free(this.buffer);
+    if (--this.holders === 0) release(this.backend, this.buffer);
   }
 
   get shared(): boolean {
@@ -55,12 +55,21 @@ export class Tensor {
 
   /** Used by the library; make tensors with `tensor`, `zeros`, `ones`, `full`, `uniform`. */
   constructor(
-    readonly storage: Storage,
+    private store: Storage,
     readonly shape: Shape,
-    readonly dtype: DType,
+    private type: DType,
   ) {
-    collected.register(this, storage, this);
+    collected.register(this, store, this);
     track(this);
+  }
+
+  /** @internal */
+  get storage(): Storage {
+    return this.store;
+  }
+
+  get dtype(): DType {
+    return this.type;
   }
 
   get device(): Backend {
@@ -149,16 +158,20 @@ export class Tensor {
     this.dispose();
   }
 
-  /** @internal The tape holds a tensor from the moment it is recorded until backward has passed. */
+  /** @internal A node holds its inputs, and its outputs, until it is released. */
   hold(): void {
-    this.holds++;
+    if (++this.holds === 2 && this.node && !this.node.released) this.node.live++;
   }
 
   /** @internal */
   unhold(): void {
-    if (--this.holds > 0) return;
-    collected.unregister(this);
-    this.storage.release();
+    this.holds--;
+    if (this.holds === 0) {
+      collected.unregister(this);
+      this.store.release();
+    } else if (this.holds === 1 && this.node && !this.node.released && --this.node.live === 0) {
+      releaseNodes([this.node]);
+    }
   }
 
   /** @internal A new tensor of this shape, type and device with every element `value`. */
@@ -184,6 +197,17 @@ export class Tensor {
     given.add(this.grad);
   }
 
+  /** @internal Takes over the buffer of another tensor, which is disposed of. Only for a leaf that no tape holds. */
+  adopt(other: Tensor): void {
+    if (this.holds !== 1) throw new Error("adopt: the tensor is in use by a recorded computation; call backward or leave its scope first");
+    collected.unregister(this);
+    this.store.release();
+    this.store = other.store.share();
+    this.type = other.type;
+    other.dispose();
+    collected.register(this, this.store, this);
+  }
+
   /** @internal A copy with a buffer of its own, on the tape if this tensor is. */
   copy(): Tensor {
     return accumulate(this, null);
@@ -200,9 +224,9 @@ export function empty(device: Backend, shape: Shape, dtype: DType): Tensor {
 export function record(name: string, inputs: readonly MaybeTensor[], outputs: readonly Tensor[], backward: (needs: readonly boolean[]) => Node["backward"]): void {
   if (!isRecording() || !inputs.some((t) => t?.requiresGrad)) return;
   const needs = inputs.map((t) => t?.requiresGrad ?? false);
-  const node: Node = { name, order: nextOrder(), inputs, outputs, needs, released: false, backward: backward(needs) };
+  const node: Node = { name, order: nextOrder(), inputs, outputs, needs, live: 0, released: false, backward: backward(needs) };
+  for (const t of outputs) t.node = node;
   for (const t of [...inputs, ...outputs]) t?.hold();
-  for (const t of outputs) if (t.dtype !== "int32") t.node = node;
 }
 
 /** a + b for equal shapes, or a copy of a: how gradients that meet are added. */
@@ -213,12 +237,21 @@ function accumulate(a: Tensor, b: Tensor | null): Tensor {
   return sum;
 }
 
+/** Ends nodes, and with them every node that nothing else can reach. A list and not a recursion: sequences are long. */
+function releaseNodes(nodes: readonly Node[]): void {
+  const outermost = ending.length === 0;
+  for (const node of nodes) node.released = true;
+  ending.push(...nodes);
+  if (!outermost) return;
+  for (let i = 0; i < ending.length; i++) for (const t of [...ending[i].inputs, ...ending[i].outputs]) t?.unhold();
+  ending.length = 0;
+}
+const ending: Node[] = [];
+
+/** After a backward pass: releases what it passed, and frees the intermediate results on the way. */
 function free(nodes: readonly Node[], root: Tensor): void {
-  for (const node of nodes) {
-    node.released = true;
-    for (const t of node.inputs) if (t?.node && t !== root) t.dispose();
-    for (const t of [...node.inputs, ...node.outputs]) t?.unhold();
-  }
+  for (const node of nodes) for (const t of node.inputs) if (t?.node && t !== root) t.dispose();
+  releaseNodes(nodes.filter((node) => !node.released));
 }
 
 /**

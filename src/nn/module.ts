@@ -1,0 +1,142 @@
+import type { Backend, DType } from "../backend/backend.js";
+import { allocate, type TypedArray } from "../backend/backend.js";
+import { device as devices, type DeviceName } from "../backend/devices.js";
+import { sameShape, showShape, size, type Shape } from "../tensor/op.js";
+import { empty, Tensor } from "../tensor/tensor.js";
+
+/** Values to load: a tensor, or plain data with a shape. */
+export type StateValue = Tensor | { readonly shape: Shape; readonly data: ArrayLike<number> };
+
+/** Where and in which type parameters live. */
+export interface Placement {
+  readonly device?: Backend | DeviceName;
+  readonly dtype?: Exclude<DType, "int32">;
+}
+
+/** Tensor options of a placement. @throws if the device cannot be used. */
+export function place({ device, dtype = "float32" }: Placement): { device: Backend | undefined; dtype: DType } {
+  return { device: typeof device === "string" ? devices(device) : device, dtype };
+}
+
+/**
+ * Something with parameters. Tensors that require a gradient and modules held in properties (or in arrays of modules)
+ * are found by themselves; their names are the property names joined by dots, as in a PyTorch state dict.
+ */
+export abstract class Module {
+  /** Whether dropout and its like are active. Set by `train()` and `eval()`. */
+  training = true;
+
+  /** Switches this module and all below to training behaviour. */
+  train(on = true): this {
+    this.training = on;
+    for (const [, child] of this.children()) child.train(on);
+    return this;
+  }
+
+  /** Switches this module and all below to inference behaviour: no dropout. */
+  eval(): this {
+    return this.train(false);
+  }
+
+  /** Child modules by property name. */
+  children(): [string, Module][] {
+    return Object.entries(this).flatMap(([name, value]): [string, Module][] => {
+      if (value instanceof Module) return [[name, value]];
+      if (!Array.isArray(value)) return [];
+      return value.flatMap((item, i): [string, Module][] => (item instanceof Module ? [[`${name}.${i}`, item]] : []));
+    });
+  }
+
+  /** Every parameter once, by its dotted name, in order of definition. */
+  namedParameters(): Map<string, Tensor> {
+    const found = new Map<string, Tensor>();
+    const seen = new Set<Tensor>();
+    const visit = (module: Module, prefix: string) => {
+      for (const [name, value] of Object.entries(module)) {
+        if (!(value instanceof Tensor) || !value.requiresGrad || seen.has(value)) continue;
+        seen.add(value);
+        found.set(prefix + name, value);
+      }
+      for (const [name, child] of module.children()) visit(child, `${prefix}${name}.`);
+    };
+    visit(this, "");
+    return found;
+  }
+
+  parameters(): Tensor[] {
+    return [...this.namedParameters().values()];
+  }
+
+  /** Lets go of all gradients. */
+  zeroGrad(): void {
+    for (const p of this.parameters()) {
+      p.grad?.dispose();
+      p.grad = null;
+    }
+  }
+
+  /** The parameters by name; live tensors, not copies. */
+  stateDict(): Record<string, Tensor> {
+    return Object.fromEntries(this.namedParameters());
+  }
+
+  /**
+   * Copies values into the parameters. Nothing is changed unless every name and shape fits.
+   *
+   * @throws RangeError naming what is missing, what is unknown, or which shape differs.
+   */
+  loadStateDict(values: Readonly<Record<string, StateValue>>): void {
+    const own = this.namedParameters();
+    const missing = [...own.keys()].filter((name) => !(name in values));
+    const unknown = Object.keys(values).filter((name) => !own.has(name));
+    if (missing.length > 0 || unknown.length > 0) {
+      const list = (what: string, names: string[]) => (names.length > 0 ? [`${what} ${names.join(", ")}`] : []);
+      throw new RangeError(`loadStateDict: ${[...list("missing", missing), ...list("unknown", unknown)].join("; ")}`);
+    }
+    for (const [name, p] of own) {
+      const value = values[name];
+      const length = value instanceof Tensor ? value.size : value.data.length;
+      if (!sameShape(value.shape, p.shape)) throw new RangeError(`loadStateDict: ${name} must be ${showShape(p.shape)} but is ${showShape(value.shape)}`);
+      if (length !== p.size) throw new RangeError(`loadStateDict: ${name} must have ${p.size} values but has ${length}`);
+    }
+    for (const [name, p] of own) {
+      const value = values[name];
+      write(p, value instanceof Tensor ? value.dataSync() : value.data);
+    }
+  }
+
+  /** Moves the parameters to a device, to a dtype, or both. The tensors stay the same objects. */
+  to(placement: Backend | DeviceName | Placement): this {
+    const { device: to, dtype }: Placement = typeof placement === "string" || "alloc" in placement ? { device: placement } : placement;
+    const target = typeof to === "string" ? devices(to) : to;
+    for (const p of this.parameters()) {
+      const device = target ?? p.device;
+      const type = dtype ?? p.dtype;
+      if (device === p.device && type === p.dtype) continue;
+      const data = p.dataSync();
+      const moved = empty(device, p.shape, type);
+      write(moved, data);
+      p.adopt(moved);
+      p.grad?.dispose();
+      p.grad = null;
+    }
+    return this;
+  }
+
+  /** Adds a parameter under a name that is not a property of the class, such as `weight_ih_l0`. */
+  protected register(name: string, parameter: Tensor): Tensor {
+    Object.defineProperty(this, name, { value: parameter, enumerable: true, writable: true, configurable: true });
+    return parameter;
+  }
+
+  /** A registered parameter, or null if there is none of that name. */
+  protected parameter(name: string): Tensor | null {
+    return ((this as unknown as Record<string, unknown>)[name] as Tensor | undefined) ?? null;
+  }
+}
+
+function write(t: Tensor, values: ArrayLike<number>): void {
+  const data: TypedArray = allocate(t.dtype, size(t.shape));
+  data.set(values);
+  t.device.write(t.buffer(), data);
+}

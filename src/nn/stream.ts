@@ -1,0 +1,150 @@
+import { allocate, type Backend, type TypedArray } from "../backend/backend.js";
+import { noGrad } from "../tensor/graph.js";
+import { sameShape, showShape, type Spec } from "../tensor/op.js";
+import { Program, run } from "../tensor/program.js";
+import { keep, scope } from "../tensor/scope.js";
+import { empty, Tensor } from "../tensor/tensor.js";
+
+/** A state: a tensor, or states by name or position. */
+export type StateTree = Tensor | { readonly [name: string]: StateTree } | readonly StateTree[];
+
+/** A copied state: the values of each tensor by its path, such as `h` or `encoder.c`. */
+export type Snapshot = Readonly<Record<string, Float32Array | Float64Array | Int32Array>>;
+
+/** One step: x and the state in, the output and the next state out. */
+export type Step = (x: Tensor, state: StateTree) => { readonly output: Tensor; readonly state: StateTree };
+
+function leaves(state: StateTree, path = ""): [string, Tensor][] {
+  if (state instanceof Tensor) return [[path, state]];
+  return Object.entries(state).flatMap(([name, part]) => leaves(part as StateTree, path ? `${path}.${name}` : name));
+}
+
+/**
+ * One sequence, fed a step at a time. The state stays on the device. The step's kernels are recorded once and then
+ * replayed on fixed buffers, so that a step allocates nothing but its result and takes no thread hop. Parameters are read
+ * where they lie: a step after more training uses the new weights. Dropout is off.
+ */
+export class Stream {
+  private readonly program: Program;
+  private readonly input: Tensor;
+  private readonly states: [string, Tensor][];
+  private readonly output: Tensor;
+  private closed = false;
+
+  /** @internal Made by `layer.stream()` and `model.stream()`. `initial` becomes the stream's own. */
+  constructor(
+    private readonly advance: Step,
+    private readonly spec: Spec,
+    private readonly initial: StateTree,
+    private readonly device: Backend,
+  ) {
+    this.input = keep(zeroed(device, spec));
+    this.states = leaves(keep(initial));
+    const { result, program } = Program.capture(device, () => noGrad(() => scope(() => this.record())));
+    this.output = keep(result);
+    this.program = program;
+    this.reset();
+  }
+
+  /** Number of values a step takes. */
+  get inputSize(): number {
+    return this.input.size;
+  }
+
+  /** Number of values a step returns. */
+  get outputSize(): number {
+    return this.output.size;
+  }
+
+  /**
+   * Advances by one step: the features of one moment in, the output of that moment out. `into` receives the output if
+   * given. Blocks until the result is there (microseconds for small models).
+   *
+   * @throws RangeError if `x` has not `inputSize` values or `into` not `outputSize`.
+   */
+  step(x: ArrayLike<number>, into?: Float32Array): Float32Array {
+    this.open();
+    if (x.length !== this.input.size) throw new RangeError(`Stream.step: x must have ${this.input.size} values but has ${x.length}`);
+    if (into && into.length !== this.output.size) throw new RangeError(`Stream.step: into must have ${this.output.size} values but has ${into.length}`);
+    const exact = this.spec.dtype === "float32" && x instanceof Float32Array;
+    const data = exact ? (x as Float32Array) : filled(this.spec, x);
+    return this.program.replay(this.input.buffer(), data, this.output.buffer(), into) as Float32Array;
+  }
+
+  /** Sets the state to zero. */
+  reset(): void {
+    this.open();
+    for (const [, t] of this.states) run(this.device, { kernel: "fill", inputs: [], outputs: [t.buffer()], ints: [], floats: [0] });
+  }
+
+  /** A copy of the state. */
+  snapshot(): Snapshot {
+    this.open();
+    return Object.fromEntries(this.states.map(([name, t]) => [name, t.dataSync()]));
+  }
+
+  /** Sets the state to a copy made by `snapshot`, of this stream or of another over a model of the same shape. @throws if it does not fit. */
+  restore(snapshot: Snapshot): void {
+    this.open();
+    for (const [name, t] of this.states) {
+      const data = snapshot[name] as TypedArray | undefined;
+      if (data?.length !== t.size) throw new RangeError(`Stream.restore: ${name} must have ${t.size} values but ${data ? `has ${data.length}` : "is absent"}`);
+    }
+    for (const [name, t] of this.states) t.device.write(t.buffer(), filled(t, snapshot[name]));
+  }
+
+  /** A second stream that goes on from the present state on its own. */
+  fork(): Stream {
+    this.open();
+    const other = new Stream(this.advance, this.spec, copyTree(this.initial), this.device);
+    other.restore(this.snapshot());
+    return other;
+  }
+
+  /** Frees the state and the recorded step. */
+  dispose(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.program.dispose();
+    for (const t of [this.input, this.output, ...this.states.map(([, t]) => t)]) t.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  private record(): Tensor {
+    const { output, state } = this.advance(this.input, this.initial);
+    const next = leaves(state);
+    if (next.length !== this.states.length) throw new Error(`Stream: a step must return ${this.states.length} states but returns ${next.length}`);
+    this.states.forEach(([name, t], i) => {
+      if (next[i][0] !== name || !sameShape(next[i][1].shape, t.shape)) {
+        throw new Error(`Stream: state ${name} ${showShape(t.shape)} comes back as ${next[i][0]} ${showShape(next[i][1].shape)}`);
+      }
+      run(this.device, { kernel: "accumulate", inputs: [next[i][1].buffer(), 0], outputs: [t.buffer()], ints: [], floats: [] });
+    });
+    return output;
+  }
+
+  private open(): void {
+    if (this.closed) throw new Error("Stream: the stream was disposed of");
+  }
+}
+
+function zeroed(device: Backend, { shape, dtype }: Spec): Tensor {
+  const t = empty(device, shape, dtype);
+  run(device, { kernel: "fill", inputs: [], outputs: [t.buffer()], ints: [], floats: [0] });
+  return t;
+}
+
+function filled({ dtype }: Spec, values: ArrayLike<number>): TypedArray {
+  const data = allocate(dtype, values.length);
+  data.set(values);
+  return data;
+}
+
+function copyTree(state: StateTree): StateTree {
+  if (state instanceof Tensor) return zeroed(state.device, state);
+  if (Array.isArray(state)) return state.map(copyTree);
+  return Object.fromEntries(Object.entries(state).map(([name, part]) => [name, copyTree(part as StateTree)]));
+}

@@ -1,0 +1,31 @@
+/** Edit distance, for naming the option that was probably meant. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1));
+    row = next;
+  }
+  return row[b.length];
+}
+
+/** @throws TypeError if `given` is not an object or has a key that is not known, naming the nearest one that is. */
+export function checkOptions(where: string, given: object, known: readonly string[]): void {
+  if (given === null || typeof given !== "object") throw new TypeError(`${where}: options must be an object but is ${String(given)}`);
+  for (const key of Object.keys(given)) {
+    if (known.includes(key)) continue;
+    const near = known.toSorted((a, b) => distance(key, a) - distance(key, b))[0];
+    throw new TypeError(`${where}: unknown option ${key}${near === undefined ? "" : `; did you mean ${near}?`}`);
+  }
+}
+
+/** @throws RangeError unless `value` is an integer of at least `least`. */
+export function checkCount(where: string, name: string, value: unknown, least = 1): void {
+  if (!Number.isSafeInteger(value) || (value as number) < least) throw new RangeError(`${where}: ${name} must be an integer of at least ${least} but is ${String(value)}`);
+}
+
+/** @throws RangeError unless `value` is a finite number in `[low, high]` (`[low, high)` if `open`). */
+export function checkNumber(where: string, name: string, value: unknown, low = -Infinity, high = Infinity, open = false): void {
+  const ok = typeof value === "number" && Number.isFinite(value) && value >= low && (open ? value < high : value <= high);
+  if (!ok) throw new RangeError(`${where}: ${name} must be a number in [${low}, ${high}${open ? ")" : "]"} but is ${String(value)}`);
+}
