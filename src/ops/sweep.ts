@@ -4,8 +4,7 @@ import { defineFused, sameShape, showShape, type Case, type CaseInput, type Fuse
 import type { Tensor } from "../tensor/tensor.js";
 import { add, affine, mul } from "./elementwise.js";
 import { linear } from "./matmul.js";
-import { reshape } from "./movement.js";
-import { slice, stack } from "./movement.js";
+import { split, stack, unstack } from "./movement.js";
 import { reverseSequence, sequenceMask } from "./sequence.js";
 
 /**
@@ -18,7 +17,7 @@ export interface CellSpec<G extends string, S extends string> {
   /** Rows of the weights, in order: weight_ih is [gates * H, I], weight_hh [gates * H, H]. */
   readonly gates: readonly G[];
   readonly states: readonly S[];
-  /** Gates whose recurrent product is taken of `of(...)` instead of h; `rh` there holds the other gates only. */
+  /** The last gates, if their recurrent product is taken of `of(...)` instead of h; `rh` there holds the others only. */
   readonly inner?: {
     readonly gates: readonly G[];
     of(wx: Record<G, Tensor>, rh: Record<G, Tensor>, state: Record<S, Tensor>): Tensor;
@@ -39,9 +38,6 @@ export interface SweepAttrs {
 export interface Cell<G extends string = string, S extends string = string> extends CellSpec<G, S> {
   readonly sweep: Fused<SweepAttrs>;
 }
-
-/** x, weightIh, weightHh, biasIh, biasHh, lengths come before the initial states. */
-const FIRST_STATE = 6;
 
 /** Makes the sweep of a cell: the fused op `sweep.<name>`, whose composition is the loop over `step`. */
 export function defineCell<G extends string, S extends string>(cell: CellSpec<G, S>): Cell<G, S> {
@@ -86,36 +82,49 @@ function checkSweep(name: string, cell: CellSpec<string, string>, inputs: readon
 
 /** The meaning of a sweep: every step spelt out in ops. */
 function loop<G extends string, S extends string>(cell: CellSpec<G, S>, inputs: readonly MaybeTensor[], reverse: boolean): Tensor[] {
-  const [x, weightIh, weightHh, biasIh, biasHh, lengths] = inputs as [Tensor, Tensor, Tensor, MaybeTensor, MaybeTensor, MaybeTensor];
+  const [x, weightIh, weightHh, biasIh, biasHh, lengths, ...initial] = inputs as [Tensor, Tensor, Tensor, ...MaybeTensor[]];
   const { n, steps, hidden } = checkSweep(cell.name, cell, inputs);
+  const { device } = x;
   const dtype = x.dtype as "float32" | "float64";
   const flip = (t: Tensor) => (reverse ? reverseSequence(t, lengths) : t);
-  const wxAll = flip(linear(x, weightIh, biasIh));
-  const mask = lengths && sequenceMask(lengths, steps, dtype);
-  const byGate = (t: Tensor) => Object.fromEntries(cell.gates.map((gate, i) => [gate, slice(t, 1, i * hidden, (i + 1) * hidden)])) as Record<G, Tensor>;
-  let state = Object.fromEntries(cell.states.map((s, i) => [s, inputs[FIRST_STATE + i] ?? zeros([n, hidden], { dtype, device: x.device })])) as Record<S, Tensor>;
-  const outputs: Tensor[] = [];
-  for (let t = 0; t < steps; t++) {
-    const wx = byGate(reshape(slice(wxAll, 1, t, t + 1), [n, cell.gates.length * hidden]));
-    const h = state["h" as S];
-    const rh = byGate(linear(h, weightHh, biasHh));
-    if (cell.inner) {
-      const inner = byGate(linear(cell.inner.of(wx, rh, state), weightHh, biasHh));
-      for (const gate of cell.inner.gates) rh[gate] = inner[gate];
-    }
-    const next = cell.step(wx, rh, state);
-    if (mask) {
-      const valid = slice(mask, 1, t, t + 1);
-      const frozen = affine(valid, -1, 1);
-      outputs.push(mul(valid, next["h" as S]));
-      for (const s of cell.states) next[s] = add(mul(valid, next[s]), mul(frozen, state[s]));
-    } else {
-      outputs.push(next["h" as S]);
-    }
-    state = next;
-  }
-  const output = steps > 0 ? flip(stack(outputs, 1)) : zeros([n, 0, hidden], { dtype, device: x.device });
+  const wx = unstack(flip(linear(x, weightIh, biasIh)), 1);
+  const product = recurrentProduct(cell, weightHh, biasHh);
+  const valid = lengths && split(sequenceMask(lengths, steps, dtype), new Array<number>(steps).fill(1), 1);
+  let state = byName(cell.states, (_, i) => initial[i] ?? zeros([n, hidden], { dtype, device }));
+  const outputs = wx.map((wxt, t) => {
+    const next = product(gatesOf(cell.gates, wxt), state);
+    const held = valid ? byName(cell.states, (s) => add(mul(valid[t], next[s]), mul(affine(valid[t], -1, 1), state[s]))) : next;
+    state = held;
+    return valid ? mul(valid[t], next["h" as S]) : next["h" as S];
+  });
+  const output = steps > 0 ? flip(stack(outputs, 1)) : zeros([n, 0, hidden], { dtype, device });
   return [output, ...cell.states.map((s) => state[s])];
+}
+
+/** One step from wx and the previous states: the recurrent products, then the cell. */
+function recurrentProduct<G extends string, S extends string>(cell: CellSpec<G, S>, weightHh: Tensor, biasHh: MaybeTensor) {
+  const { inner } = cell;
+  const step = (wx: Record<G, Tensor>, rh: Record<G, Tensor>, state: Record<S, Tensor>) => cell.step(wx, rh, state);
+  if (!inner) return (wx: Record<G, Tensor>, state: Record<S, Tensor>) => step(wx, gatesOf(cell.gates, linear(state["h" as S], weightHh, biasHh)), state);
+  const outer = cell.gates.slice(0, -inner.gates.length);
+  const rows = [outer.length, inner.gates.length].map((gates) => gates * weightHh.shape[1]);
+  const weights = split(weightHh, rows, 0);
+  const biases = biasHh ? split(biasHh, rows, 0) : [null, null];
+  return (wx: Record<G, Tensor>, state: Record<S, Tensor>) => {
+    const rh = gatesOf(outer, linear(state["h" as S], weights[0], biases[0]));
+    const second = gatesOf(inner.gates, linear(inner.of(wx, rh, state), weights[1], biases[1]));
+    return step(wx, { ...rh, ...second }, state);
+  };
+}
+
+function byName<K extends string, T>(names: readonly K[], make: (name: K, index: number) => T): Record<K, T> {
+  return Object.fromEntries(names.map((name, i) => [name, make(name, i)])) as Record<K, T>;
+}
+
+/** [N, gates * H] -> [N, H] of each gate. */
+function gatesOf<G extends string>(gates: readonly G[], t: Tensor): Record<G, Tensor> {
+  const parts = split(t, new Array<number>(gates.length).fill(t.shape[1] / gates.length), 1);
+  return byName(gates, (_, i) => parts[i]);
 }
 
 function sweepCases(cell: CellSpec<string, string>): Case<SweepAttrs>[] {
