@@ -10,11 +10,11 @@ type Layer = Recurrent<string>;
 type Make = (inputSize: number, hiddenSize: number, options: RecurrentOptions) => Layer;
 
 const layers: Record<string, Make> = {
-  "RNN tanh": (i, h, o) => new RNN(i, h, o) as Layer,
-  "RNN relu": (i, h, o) => new RNN(i, h, { ...o, nonlinearity: "relu" }) as Layer,
-  LSTM: (i, h, o) => new LSTM(i, h, o) as Layer,
-  "GRU after": (i, h, o) => new GRU(i, h, o) as Layer,
-  "GRU before": (i, h, o) => new GRU(i, h, { ...o, reset: "before" }) as Layer,
+  "RNN tanh": (i, h, o) => new RNN(i, h, o),
+  "RNN relu": (i, h, o) => new RNN(i, h, { ...o, nonlinearity: "relu" }),
+  LSTM: (i, h, o) => new LSTM(i, h, o),
+  "GRU after": (i, h, o) => new GRU(i, h, o),
+  "GRU before": (i, h, o) => new GRU(i, h, { ...o, reset: "before" }),
 };
 
 // float32 sums of at most a few hundred terms of order one.

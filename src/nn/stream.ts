@@ -16,7 +16,7 @@ export type Step = (x: Tensor, state: StateTree) => { readonly output: Tensor; r
 
 function leaves(state: StateTree, path = ""): [string, Tensor][] {
   if (state instanceof Tensor) return [[path, state]];
-  return Object.entries(state).flatMap(([name, part]) => leaves(part as StateTree, path ? `${path}.${name}` : name));
+  return Object.entries(state).flatMap(([name, part]) => leaves(part, path ? `${path}.${name}` : name));
 }
 
 /**
@@ -67,7 +67,7 @@ export class Stream {
     if (x.length !== this.input.size) throw new RangeError(`Stream.step: x must have ${this.input.size} values but has ${x.length}`);
     if (into && into.length !== this.output.size) throw new RangeError(`Stream.step: into must have ${this.output.size} values but has ${into.length}`);
     const exact = this.spec.dtype === "float32" && x instanceof Float32Array;
-    const data = exact ? (x as Float32Array) : filled(this.spec, x);
+    const data = exact ? x : filled(this.spec, x);
     return this.program.replay(this.input.buffer(), data, this.output.buffer(), into) as Float32Array;
   }
 
@@ -146,5 +146,5 @@ function filled({ dtype }: Spec, values: ArrayLike<number>): TypedArray {
 function copyTree(state: StateTree): StateTree {
   if (state instanceof Tensor) return zeroed(state.device, state);
   if (Array.isArray(state)) return state.map(copyTree);
-  return Object.fromEntries(Object.entries(state).map(([name, part]) => [name, copyTree(part as StateTree)]));
+  return Object.fromEntries(Object.entries(state).map(([name, part]) => [name, copyTree(part)]));
 }

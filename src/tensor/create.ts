@@ -34,7 +34,7 @@ export function tensor(data: TensorData, options: TensorOptions & { readonly sha
   const typed = ArrayBuffer.isView(data);
   const found: number[] = [];
   if (!typed) for (let d: unknown = data; Array.isArray(d); d = (d as unknown[])[0]) found.push(d.length);
-  const flat = typed ? (data as TypedArray) : flatten(data as TensorData, found, 0, []);
+  const flat = typed ? data : flatten(data, found, 0, []);
   const shape = options.shape ?? (typed ? [flat.length] : found);
   if (size(shape) !== flat.length) throw new RangeError(`tensor: shape ${showShape(shape)} needs ${size(shape)} values but ${flat.length} were given`);
   const dtype = options.dtype ?? (data instanceof Float64Array ? "float64" : data instanceof Int32Array ? "int32" : "float32");
