@@ -75,6 +75,7 @@ export function applyFused<A>(op: Fused<A>, inputs: readonly MaybeTensor[], attr
 }
 
 function launchBackward(name: string, device: Backend, inputs: readonly MaybeTensor[], outputs: readonly Tensor[], saved: readonly Tensor[], plan: Plan, needs: readonly boolean[], grads: readonly MaybeTensor[]): MaybeTensor[] {
+  if (commonDevice(name, inputs) !== device) throw new Error(`${name}: an input was moved to another device between forward and backward`);
   const results = inputs.map((t, i) => (t && needs[i] ? empty(device, t.shape, t.dtype) : null));
   run(device, {
     kernel: `${name}.backward`,

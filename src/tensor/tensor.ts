@@ -197,9 +197,8 @@ export class Tensor {
     given.add(this.grad);
   }
 
-  /** @internal Takes over the buffer of another tensor, which is disposed of. Only for a leaf that no tape holds. */
+  /** @internal Takes over the buffer of another tensor, which is disposed of. A backward recorded before must not follow. */
   adopt(other: Tensor): void {
-    if (this.holds !== 1) throw new Error("adopt: the tensor is in use by a recorded computation; call backward or leave its scope first");
     collected.unregister(this);
     this.store.release();
     this.store = other.store.share();
