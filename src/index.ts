@@ -26,3 +26,7 @@ export * from "./ops/embedding.js";
 export * from "./ops/norm.js";
 export * from "./ops/random.js";
 export { uniform, normal, bernoulli, Generator, defaultGenerator, manualSeed, type GeneratorState, type RandomOptions } from "./tensor/random.js";
+export * from "./ops/select.js";
+export { to } from "./ops/cast.js";
+export * from "./ops/softmax.js";
+export { clipNorm, clipValue } from "./ops/update.js";

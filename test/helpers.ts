@@ -1,4 +1,7 @@
-import { device, type DeviceName } from "../src/index.js";
+import type { Backend } from "../src/backend/backend.js";
+import { device, Generator, tensor, type DeviceName, type Tensor } from "../src/index.js";
+import { apply, applyFused, applyOn } from "../src/tensor/apply.js";
+import { definedFused, definedOps, size, type Case, type CaseInput, type MaybeTensor } from "../src/tensor/op.js";
 
 /** Whether the native kernels are there; without them everything that compares with them is skipped, aloud. */
 export const nativeAvailable = device.info().devices.some(({ name, available }) => name === "cpu" && available);
@@ -6,4 +9,58 @@ export const nativeAvailable = device.info().devices.some(({ name, available }) 
 /** The devices of this machine: `reference`, and `cpu` where the addon loads. */
 export function devicesUnderTest(): DeviceName[] {
   return nativeAvailable ? ["reference", "cpu"] : ["reference"];
+}
+
+/** Anything the library can apply: the loops over ops see no difference between primitives and fused ops. */
+export interface Applicable {
+  readonly name: string;
+  readonly fused: boolean;
+  readonly differentiable: boolean;
+  readonly cases: readonly Case<unknown>[];
+  run(on: Backend, inputs: readonly MaybeTensor[], attrs: unknown): Tensor[];
+}
+
+/** Every op of the library, from its own definition. */
+export function everyOp(): Applicable[] {
+  const primitives = definedOps().map((op) => ({
+    name: op.name,
+    fused: false,
+    differentiable: op.backward !== undefined,
+    cases: op.cases(),
+    run: (on: Backend, inputs: readonly MaybeTensor[], attrs: unknown) =>
+      inputs.length > 0 ? apply(op, inputs as Tensor[], attrs as never) : applyOn(on, op, [], attrs as never),
+  }));
+  const fused = definedFused().map((op) => ({
+    name: op.name,
+    fused: true,
+    differentiable: true,
+    cases: op.cases(),
+    run: (_: Backend, inputs: readonly MaybeTensor[], attrs: unknown) => applyFused(op, inputs, attrs as never),
+  }));
+  return [...primitives, ...fused];
+}
+
+/** The values of one case input: those given, or numbers that float32 holds exactly, the same on every call. */
+export function caseValues(input: NonNullable<CaseInput>, position: number): number[] {
+  if ("values" in input) return [...input.values];
+  const { low = -1, high = 1, dtype, shape } = input;
+  const generator = new Generator(1000 + position);
+  const draw = () => low + (high - low) * generator.next();
+  return Array.from({ length: size(shape) }, () => (dtype === "int32" ? Math.floor(draw()) : Math.fround(draw())));
+}
+
+/** The inputs of a case on a device, floating ones as `dtype`. */
+export function caseTensors(inputs: readonly CaseInput[], on: Backend, dtype: "float32" | "float64"): MaybeTensor[] {
+  return inputs.map((input, i) => input && tensor(caseValues(input, i), { shape: input.shape, dtype: input.dtype === "int32" ? "int32" : dtype, device: on }));
+}
+
+/** A case in words, for the name of its test. */
+export function describeCase({ inputs, attrs }: Case<unknown>): string {
+  const shown = inputs.map((input) => (input ? `[${input.shape.join(",")}]${input.dtype === "int32" ? "i" : ""}` : "-")).join(" ");
+  return attrs === undefined ? shown : `${shown} ${JSON.stringify(attrs)}`;
+}
+
+/** Independent weights for each output: what the loops differentiate is the sum of all outputs times these. */
+export function weightsLike(t: Tensor, k: number): Tensor {
+  return tensor(caseValues({ shape: t.shape }, 500 + k), { shape: t.shape, dtype: t.dtype, device: t.device });
 }

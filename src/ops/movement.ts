@@ -1,5 +1,6 @@
 import { apply, view } from "../tensor/apply.js";
 import { defineOp, sameShape, showShape, size, type Case, type Op, type Shape, type Spec } from "../tensor/op.js";
+import { scope } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { broadcastShape, loopNest, stridesOf } from "./elementwise.js";
 import { checkAxis, sumTo } from "./reduce.js";
@@ -142,7 +143,7 @@ export function select(x: Tensor, axis: number, index: number): Tensor {
   const n = x.shape[at];
   if (!Number.isInteger(index) || index < -n || index >= n) throw new RangeError(`select: index must be an integer in [${-n}, ${n - 1}] for axis ${at} of ${showShape(x.shape)} but is ${index}`);
   const start = index < 0 ? index + n : index;
-  return view(apply(sliceOp, [x], { axis: at, start, end: start + 1 })[0], x.shape.toSpliced(at, 1));
+  return scope(() => view(apply(sliceOp, [x], { axis: at, start, end: start + 1 })[0], x.shape.toSpliced(at, 1)));
 }
 
 interface Padding {
@@ -257,14 +258,14 @@ export function stack(tensors: readonly Tensor[], axis = 0): Tensor {
   tensors.forEach((t, i) => {
     if (!sameShape(t.shape, shape)) throw new RangeError(`stack: tensors[${i}] must be ${showShape(shape)} as tensors[0] but is ${showShape(t.shape)}`);
   });
-  return concat(tensors.map((t) => view(t, shape.toSpliced(at, 0, 1))), at);
+  return scope(() => concat(tensors.map((t) => view(t, shape.toSpliced(at, 0, 1))), at));
 }
 
 /** Every entry along an axis, which disappears: the inverse of `stack`, and cheaper to differentiate than a `select` each. */
 export function unstack(x: Tensor, axis = 0): Tensor[] {
   const at = checkAxis("unstack", x, axis);
   const shape = x.shape.toSpliced(at, 1);
-  return split(x, new Array<number>(x.shape[at]).fill(1), at).map((t) => view(t, shape));
+  return scope(() => split(x, new Array<number>(x.shape[at]).fill(1), at).map((t) => view(t, shape)));
 }
 
 /** The same elements in row-major order under another shape; one entry may be -1 and is inferred. Shares the buffer. */
