@@ -124,5 +124,5 @@ describe("draws", () => {
     [() => normal([2], { std: -1 }), "normal: mean must be finite and std at least 0 but are 0 and -1"],
     [() => bernoulli([2], 1.5), "bernoulli: p must be a number in [0, 1] but is 1.5"],
     [() => dropout(tensor([1]), NaN), "dropout: p must be a number in [0, 1] but is NaN"],
-  ])("bad arguments: %s", (call, message) => expect(call).toThrow(message));
+  ])("bad arguments: %#", (call, message) => expect(call).toThrow(message));
 });
