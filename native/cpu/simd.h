@@ -1,14 +1,13 @@
-// Vectors of LANES floats by GCC's vector extensions: operators work lane by lane, a comparison gives an I of 0 or -1,
-// and `mask ? a : b` chooses by lane. Everything here has internal linkage, because each instruction set compiles it anew.
+// Vectors of float and int32 as wide as the instruction set (GCC vector extensions), for kernel files only.
+// THROUGHTIME_LANES may be set to another width: the compiler then splits or narrows the operations.
 #pragma once
+#include <cstddef>
 #include <cstdint>
-#include <cstring>
 
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
-// More lanes than the instruction set has are allowed (a vector is then several registers): tests use that.
 #ifndef THROUGHTIME_LANES
 #if defined(__AVX512F__)
 #define THROUGHTIME_LANES 16
@@ -19,42 +18,41 @@
 #endif
 #endif
 
+#define THROUGHTIME_INLINE inline __attribute__((always_inline))
+
 namespace throughtime {
 namespace {
 
-constexpr int LANES = THROUGHTIME_LANES;
+constexpr int kLanes = THROUGHTIME_LANES;
 
-typedef float V __attribute__((vector_size(4 * LANES)));
-typedef int32_t I __attribute__((vector_size(4 * LANES)));
-typedef float UnalignedV __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int32_t UnalignedI __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef float Vec __attribute__((vector_size(4 * kLanes), may_alias));
+typedef int32_t IVec __attribute__((vector_size(4 * kLanes), may_alias));
+typedef float VecAnywhere __attribute__((vector_size(4 * kLanes), may_alias, aligned(4)));
+typedef int32_t IVecAnywhere __attribute__((vector_size(4 * kLanes), may_alias, aligned(4)));
 
-#define INLINE __attribute__((always_inline)) inline
+THROUGHTIME_INLINE Vec splat(float x) { return x - Vec{}; }
+THROUGHTIME_INLINE IVec splat(int32_t x) { return x - IVec{}; }
 
-INLINE V splat(float x) { return x - V{}; }
-INLINE I splat_int(int32_t x) { return x - I{}; }
+// Memory need not be aligned.
+THROUGHTIME_INLINE Vec load(const float* p) { return *reinterpret_cast<const VecAnywhere*>(p); }
+THROUGHTIME_INLINE IVec load(const int32_t* p) { return *reinterpret_cast<const IVecAnywhere*>(p); }
+THROUGHTIME_INLINE void store(float* p, Vec v) { *reinterpret_cast<VecAnywhere*>(p) = v; }
+THROUGHTIME_INLINE void store(int32_t* p, IVec v) { *reinterpret_cast<IVecAnywhere*>(p) = v; }
 
-INLINE V load(const float* p) { return *reinterpret_cast<const UnalignedV*>(p); }
-INLINE void store(float* p, V v) { *reinterpret_cast<UnalignedV*>(p) = v; }
-INLINE I load_int(const int32_t* p) { return *reinterpret_cast<const UnalignedI*>(p); }
-INLINE void store_int(int32_t* p, I v) { *reinterpret_cast<UnalignedI*>(p) = v; }
-
-// The first n lanes of memory, 0 <= n < LANES; the other lanes are zero and their memory is not touched.
-INLINE V load_part(const float* p, int n) {
+// The first n lanes, 0 <= n < kLanes; the others are 0, and their memory is not touched.
+THROUGHTIME_INLINE Vec load_part(const float* p, int n) {
 #if defined(__AVX512F__) && THROUGHTIME_LANES == 16
-  return (V)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+  return (Vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
 #elif defined(__AVX2__) && THROUGHTIME_LANES == 8
   const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  return (V)_mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane));
+  return (Vec)_mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane));
 #else
-  float lanes[LANES] = {};
+  float lanes[kLanes] = {};
   for (int i = 0; i < n; i++) lanes[i] = p[i];
   return load(lanes);
 #endif
 }
-
-// Writes the first n lanes, 0 <= n < LANES, and nothing after them.
-INLINE void store_part(float* p, V v, int n) {
+THROUGHTIME_INLINE void store_part(float* p, Vec v, int n) {
 #if defined(__AVX512F__) && THROUGHTIME_LANES == 16
   _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
 #elif defined(__AVX2__) && THROUGHTIME_LANES == 8
@@ -65,21 +63,42 @@ INLINE void store_part(float* p, V v, int n) {
 #endif
 }
 
-// n lanes, where n may be LANES or more.
-INLINE V load_upto(const float* p, int n) { return n >= LANES ? load(p) : load_part(p, n); }
-INLINE void store_upto(float* p, V v, int n) {
-  if (n >= LANES)
-    store(p, v);
-  else
-    store_part(p, v, n);
+THROUGHTIME_INLINE IVec bits(Vec v) { return reinterpret_cast<IVec>(v); }
+THROUGHTIME_INLINE Vec from_bits(IVec v) { return reinterpret_cast<Vec>(v); }
+
+// A NaN in either operand of min and max gives b.
+THROUGHTIME_INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
+THROUGHTIME_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
+THROUGHTIME_INLINE Vec abs(Vec v) { return from_bits(bits(v) & 0x7fffffff); }
+// The magnitude of `v` with the sign of `sign`.
+THROUGHTIME_INLINE Vec with_sign(Vec v, Vec sign) {
+  return from_bits((bits(v) & 0x7fffffff) | (bits(sign) & static_cast<int32_t>(0x80000000)));
+}
+THROUGHTIME_INLINE Vec sqrt(Vec v) {
+  Vec r;
+  for (int i = 0; i < kLanes; i++) r[i] = __builtin_sqrtf(v[i]);
+  return r;
 }
 
-// In lane order, so that the result does not depend on the instruction set's way to add across.
-INLINE float sum_lanes(V v) {
-  float total = v[0];
-  for (int i = 1; i < LANES; i++) total += v[i];
-  return total;
+// Sum and maximum over the lanes, always halved in the same order.
+THROUGHTIME_INLINE float sum(Vec v) {
+  float x[kLanes];
+  store(x, v);
+  for (int half = kLanes / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; i++) x[i] += x[i + half];
+  return x[0];
 }
+THROUGHTIME_INLINE float max(Vec v) {
+  float x[kLanes];
+  store(x, v);
+  for (int half = kLanes / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; i++) x[i] = x[i] > x[i + half] ? x[i] : x[i + half];
+  return x[0];
+}
+
+// The same names for one float, so that a template serves vectors and scalars.
+THROUGHTIME_INLINE float abs(float x) { return __builtin_fabsf(x); }
+THROUGHTIME_INLINE float sqrt(float x) { return __builtin_sqrtf(x); }
 
 }  // namespace
 }  // namespace throughtime

@@ -1,9 +1,184 @@
-import type { Backend, BackendInfo } from "./backend.js";
+import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
+import { allocate, type Backend, type BackendInfo, type DType, type KernelCall, type TypedArray } from "./backend.js";
 
-export function loadNative(): Backend {
-  throw new Error(nativeInfo().reason);
+/** The addon's device. Functions without arguments read the mailbox `ints` and `floats`; see native/addon.cc. */
+interface NativeDevice {
+  readonly ints: Int32Array;
+  readonly floats: Float64Array;
+  readonly isa: string;
+  readonly threads: number;
+  readonly kernels: Readonly<Record<string, { readonly index: number; readonly info: number }>>;
+  alloc(): void;
+  free(): void;
+  run(): void;
+  write(buffer: number, data: TypedArray): void;
+  read(buffer: number, into: TypedArray): Promise<TypedArray> | undefined;
+  readSync(buffer: number, into: TypedArray): void;
+  compile(ints: Int32Array, floats: Float64Array): number;
+  replay(program: number, input: number, data: TypedArray, output: number, into: TypedArray): void;
+  release(program: number): void;
+  memory(): void;
+  setThreads(threads: number): void;
 }
 
+const slotMask = (1 << 22) - 1;
+const dtypes = ["float32", "int32"] as const;
+
+/** The native CPU: one queue of kernel calls with a thread of its own, and a pool of threads under the kernels. */
+export class NativeBackend implements Backend {
+  readonly name = "cpu";
+  readonly dtypes = dtypes;
+  private readonly lengths: number[] = [];
+  private readonly types: DType[] = [];
+  private threads: number;
+
+  constructor(private readonly device: NativeDevice) {
+    this.threads = device.threads;
+  }
+
+  info(): BackendInfo {
+    return { name: this.name, available: true, isa: this.device.isa, threads: this.threads };
+  }
+
+  /** Number of threads kernels may use from now on; waits for what is queued. */
+  setThreads(threads: number): void {
+    if (!Number.isInteger(threads) || threads < 1 || threads > 1024) throw new RangeError(`setThreads: threads must be an integer in [1, 1024] but is ${threads}`);
+    this.device.setThreads(threads);
+    this.threads = threads;
+  }
+
+  alloc(length: number, dtype: DType): number {
+    const { ints, floats } = this.device;
+    const type = (dtypes as readonly DType[]).indexOf(dtype);
+    if (type < 0) throw new TypeError(`cpu: there are no ${dtype} buffers`);
+    floats[0] = length;
+    ints[0] = type;
+    this.device.alloc();
+    const buffer = ints[0];
+    const slot = buffer & slotMask;
+    this.lengths[slot] = length;
+    this.types[slot] = dtype;
+    return buffer;
+  }
+
+  free(buffer: number): void {
+    this.device.ints[0] = buffer;
+    this.device.free();
+  }
+
+  write(buffer: number, data: TypedArray): void {
+    this.device.write(buffer, data);
+  }
+
+  async read(buffer: number): Promise<TypedArray> {
+    const into = this.arrayFor(buffer);
+    await this.device.read(buffer, into);
+    return into;
+  }
+
+  readSync(buffer: number): TypedArray {
+    const into = this.arrayFor(buffer);
+    this.device.readSync(buffer, into);
+    return into;
+  }
+
+  has(kernel: string): boolean {
+    return Object.hasOwn(this.device.kernels, kernel);
+  }
+
+  kernelInfo(kernel: string): number {
+    return this.has(kernel) ? this.device.kernels[kernel].info : 0;
+  }
+
+  run(call: KernelCall): void {
+    const { ints, floats } = this.device;
+    const { kernel, inputs, outputs } = call;
+    if (inputs.length + outputs.length + call.ints.length + 5 > ints.length || call.floats.length > floats.length) throw new RangeError(`${kernel}: the call has too many arguments`);
+    encode(ints, 0, this.index(kernel), call);
+    for (let i = 0; i < call.floats.length; i++) floats[i] = call.floats[i];
+    this.device.run();
+  }
+
+  memory() {
+    this.device.memory();
+    const [buffers, bytes] = this.device.floats;
+    return { buffers, bytes };
+  }
+
+  compile(calls: readonly KernelCall[]): number {
+    const ints = new Int32Array(calls.reduce((n, c) => n + 5 + c.inputs.length + c.outputs.length + c.ints.length, 0));
+    const floats = Float64Array.from(calls.flatMap((c) => c.floats));
+    let at = 0;
+    for (const call of calls) at = encode(ints, at, this.index(call.kernel), call);
+    return this.device.compile(ints, floats);
+  }
+
+  replay(program: number, input: number, data: TypedArray, output: number, into: TypedArray = this.arrayFor(output)): TypedArray {
+    this.device.replay(program, input, data, output, into);
+    return into;
+  }
+
+  release(program: number): void {
+    this.device.release(program);
+  }
+
+  private index(kernel: string): number {
+    const entry = this.device.kernels[kernel];
+    if (!entry) throw new Error(`cpu: there is no kernel ${kernel}`);
+    return entry.index;
+  }
+
+  private arrayFor(buffer: number): TypedArray {
+    const slot = buffer & slotMask;
+    return allocate(this.types[slot] ?? "float32", this.lengths[slot] ?? 0);
+  }
+}
+
+/** Lays a call out as the addon reads it: [kernel, inputs, outputs, ints, floats, then the entries of the first three]. */
+function encode(into: Int32Array, at: number, kernel: number, { inputs, outputs, ints, floats }: KernelCall): number {
+  into[at++] = kernel;
+  into[at++] = inputs.length;
+  into[at++] = outputs.length;
+  into[at++] = ints.length;
+  into[at++] = floats.length;
+  for (let i = 0; i < inputs.length; i++) into[at++] = inputs[i];
+  for (let i = 0; i < outputs.length; i++) into[at++] = outputs[i];
+  for (let i = 0; i < ints.length; i++) into[at++] = ints[i];
+  return at;
+}
+
+let loaded: NativeBackend | Error | null = null;
+
+function load(): NativeBackend | Error {
+  try {
+    const require = createRequire(import.meta.url);
+    const find = require("node-gyp-build") as { resolve(root: string): string };
+    const addon = require(find.resolve(fileURLToPath(new URL("../../", import.meta.url)))) as { open(isa: string, threads: number): NativeDevice };
+    return new NativeBackend(addon.open(process.env.THROUGHTIME_ISA ?? "", threadsAsked()));
+  } catch (error) {
+    return error instanceof Error ? error : new Error(String(error));
+  }
+}
+
+/** THROUGHTIME_THREADS, or 0 for as many as there are cores. */
+function threadsAsked(): number {
+  const asked = process.env.THROUGHTIME_THREADS;
+  if (!asked) return 0;
+  const threads = Number(asked);
+  if (!Number.isInteger(threads) || threads < 1 || threads > 1024) throw new RangeError(`THROUGHTIME_THREADS: must be an integer in [1, 1024] but is ${asked}`);
+  return threads;
+}
+
+/** The native backend. @throws if it cannot be used here, saying why. */
+export function loadNative(): NativeBackend {
+  loaded ??= load();
+  if (loaded instanceof Error) throw new Error(`the cpu device cannot be used: ${loaded.message}`, { cause: loaded });
+  return loaded;
+}
+
+/** What the native backend says of itself; never throws. */
 export function nativeInfo(): BackendInfo {
-  return { name: "cpu", available: false, reason: "the native addon is not built" };
+  loaded ??= load();
+  return loaded instanceof Error ? { name: "cpu", available: false, reason: loaded.message.trim() } : loaded.info();
 }

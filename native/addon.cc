@@ -1,0 +1,299 @@
+// The Node-API face of the CPU device. It knows no op: kernels are found by number, and a call is described in two
+// shared arrays (the mailbox), because arguments cost more than most small kernels.
+#include <napi.h>
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "engine.h"
+
+namespace throughtime {
+namespace {
+
+constexpr size_t kMailInts = 16384;
+constexpr size_t kMailFloats = 1024;
+constexpr int64_t kMemoryStep = int64_t{1} << 20;  // bytes; smaller changes are not reported to V8
+
+struct PendingRead : Read {
+  PendingRead(Napi::Env env, Napi::TypedArray array) : promise(Napi::Promise::Deferred::New(env)), target(Napi::Persistent(array.As<Napi::Object>())) {}
+  Napi::Promise::Deferred promise;
+  Napi::ObjectReference target;
+};
+
+class Addon {
+ public:
+  explicit Addon(Napi::Env env) : env_(env) {}
+
+  // open(isa: string, threads: number): the device as an object of functions. "" and 0 choose.
+  Napi::Value open(const Napi::CallbackInfo& info);
+
+  Napi::Value alloc(const Napi::CallbackInfo&);
+  Napi::Value free(const Napi::CallbackInfo&);
+  Napi::Value run(const Napi::CallbackInfo&);
+  Napi::Value write(const Napi::CallbackInfo& info);
+  Napi::Value read(const Napi::CallbackInfo& info);
+  Napi::Value read_sync(const Napi::CallbackInfo& info);
+  Napi::Value compile(const Napi::CallbackInfo& info);
+  Napi::Value replay(const Napi::CallbackInfo& info);
+  Napi::Value release(const Napi::CallbackInfo& info);
+  Napi::Value memory(const Napi::CallbackInfo&);
+  Napi::Value set_threads(const Napi::CallbackInfo& info);
+
+ private:
+  static void settle(Napi::Env env, Napi::Function, Addon* self, void*);
+  using Notify = Napi::TypedThreadSafeFunction<Addon, void, settle>;
+
+  void finished(Read* read);
+  void report_memory();
+  // The elements of a typed array that must match the buffer.
+  void* data_of(const Napi::Value& value, int32_t buffer) const;
+
+  Napi::Env env_;
+  std::unique_ptr<Engine> engine_;
+  int32_t* ints_ = nullptr;
+  double* floats_ = nullptr;
+  Napi::ObjectReference mailbox_;
+  int64_t reported_ = 0;
+  Notify notify_;
+  std::vector<std::unique_ptr<PendingRead>> pending_;
+  std::mutex mutex_;
+  std::vector<Read*> finished_;  // guarded by mutex_
+};
+
+// A call as it lies in the mailbox: [kernel, inputs, outputs, ints, floats, then the entries of each but the floats].
+// Returns the number of ints read.
+size_t parse(const int32_t* ints, const double* floats, Call* call) {
+  call->kernel = ints[0];
+  call->input_count = ints[1];
+  call->output_count = ints[2];
+  call->int_count = ints[3];
+  call->float_count = ints[4];
+  call->inputs = ints + 5;
+  call->outputs = call->inputs + call->input_count;
+  call->ints = call->outputs + call->output_count;
+  call->floats = floats;
+  return 5 + call->input_count + call->output_count + call->int_count;
+}
+
+using Method = Napi::Value (Addon::*)(const Napi::CallbackInfo&);
+
+template <Method method>
+Napi::Value guarded(const Napi::CallbackInfo& info) {
+  try {
+    return (static_cast<Addon*>(info.Data())->*method)(info);
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (const std::bad_alloc&) {
+    throw Napi::Error::New(info.Env(), "cpu: out of memory");
+  } catch (const std::exception& error) {
+    throw Napi::Error::New(info.Env(), error.what());
+  }
+}
+
+Napi::Value Addon::open(const Napi::CallbackInfo& info) {
+  if (engine_) throw Napi::Error::New(env_, "cpu: the device is open");
+  const int threads = info[1].As<Napi::Number>().Int32Value();
+  auto engine = std::make_unique<Engine>(info[0].As<Napi::String>().Utf8Value(), threads > 0 ? threads : available_cores(),
+                                         [this](Read* read) { finished(read); });
+  engine_ = std::move(engine);
+  notify_ = Notify::New(env_, "throughtime", 0, 1, this);
+  notify_.Unref(env_);
+  env_.AddCleanupHook([this] { engine_->shutdown(); });
+
+  Napi::Object device = Napi::Object::New(env_);
+  Napi::Int32Array ints = Napi::Int32Array::New(env_, kMailInts);
+  Napi::Float64Array floats = Napi::Float64Array::New(env_, kMailFloats);
+  ints_ = ints.Data();
+  floats_ = floats.Data();
+  device["ints"] = ints;
+  device["floats"] = floats;
+  device["isa"] = engine_->kernels().isa;
+  device["threads"] = engine_->threads();
+  Napi::Object kernels = Napi::Object::New(env_);
+  int index = 0;
+  for (const KernelEntry& entry : engine_->kernels().kernels) {
+    Napi::Object kernel = Napi::Object::New(env_);
+    kernel["index"] = index++;
+    kernel["info"] = entry.info;
+    kernels[entry.name] = kernel;
+  }
+  device["kernels"] = kernels;
+  const auto add = [&](const char* name, Napi::Value (*function)(const Napi::CallbackInfo&)) {
+    device[name] = Napi::Function::New(env_, function, name, this);
+  };
+  add("alloc", guarded<&Addon::alloc>);
+  add("free", guarded<&Addon::free>);
+  add("run", guarded<&Addon::run>);
+  add("write", guarded<&Addon::write>);
+  add("read", guarded<&Addon::read>);
+  add("readSync", guarded<&Addon::read_sync>);
+  add("compile", guarded<&Addon::compile>);
+  add("replay", guarded<&Addon::replay>);
+  add("release", guarded<&Addon::release>);
+  add("memory", guarded<&Addon::memory>);
+  add("setThreads", guarded<&Addon::set_threads>);
+  mailbox_ = Napi::Persistent(device);
+  return device;
+}
+
+void Addon::report_memory() {
+  const int64_t change = static_cast<int64_t>(engine_->held_bytes()) - reported_;
+  if (change < kMemoryStep && change > -kMemoryStep) return;
+  reported_ += change;
+  Napi::MemoryManagement::AdjustExternalMemory(env_, change);
+}
+
+// Mailbox: floats[0] elements, ints[0] dtype; leaves the handle in ints[0].
+Napi::Value Addon::alloc(const Napi::CallbackInfo&) {
+  ints_[0] = engine_->alloc(static_cast<size_t>(floats_[0]), static_cast<DType>(ints_[0]));
+  report_memory();
+  return {};
+}
+
+// Mailbox: ints[0] handle.
+Napi::Value Addon::free(const Napi::CallbackInfo&) {
+  engine_->free(ints_[0]);
+  return {};
+}
+
+Napi::Value Addon::run(const Napi::CallbackInfo&) {
+  Call call;
+  parse(ints_, floats_, &call);
+  engine_->run(call);
+  return {};
+}
+
+void* Addon::data_of(const Napi::Value& value, int32_t buffer) const {
+  napi_typedarray_type type;
+  size_t length;
+  void* data;
+  if (napi_get_typedarray_info(env_, value, &type, &length, &data, nullptr, nullptr) != napi_ok) throw Napi::TypeError::New(env_, "cpu: data must be a typed array");
+  const bool right = type == (engine_->dtype(buffer) == F32 ? napi_float32_array : napi_int32_array);
+  const size_t elements = engine_->elements(buffer);
+  if (!right || length != elements) {
+    throw Napi::RangeError::New(env_, std::string("cpu: data must be ") + std::to_string(elements) + (engine_->dtype(buffer) == F32 ? " float32" : " int32") +
+                                          " elements but is " + std::to_string(length) + (right ? "" : " of another type"));
+  }
+  return data;
+}
+
+// write(buffer, data)
+Napi::Value Addon::write(const Napi::CallbackInfo& info) {
+  const int32_t buffer = info[0].As<Napi::Number>().Int32Value();
+  engine_->write(buffer, data_of(info[1], buffer));
+  return {};
+}
+
+// read(buffer, into): undefined if `into` is filled, else a promise of it.
+Napi::Value Addon::read(const Napi::CallbackInfo& info) {
+  const int32_t buffer = info[0].As<Napi::Number>().Int32Value();
+  void* into = data_of(info[1], buffer);
+  auto pending = std::make_unique<PendingRead>(env_, info[1].As<Napi::TypedArray>());
+  pending->into = into;
+  if (engine_->read(buffer, pending.get())) {
+    if (!pending->error.empty()) throw Napi::Error::New(env_, pending->error);
+    return {};
+  }
+  if (pending_.empty()) notify_.Ref(env_);
+  const Napi::Value promise = pending->promise.Promise();
+  pending_.push_back(std::move(pending));
+  return promise;
+}
+
+// On the queue's thread.
+void Addon::finished(Read* read) {
+  bool first;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    first = finished_.empty();
+    finished_.push_back(read);
+  }
+  if (first) notify_.NonBlockingCall();
+}
+
+void Addon::settle(Napi::Env env, Napi::Function, Addon* self, void*) {
+  if (env == nullptr) return;
+  std::vector<Read*> done;
+  {
+    std::lock_guard<std::mutex> lock(self->mutex_);
+    done.swap(self->finished_);
+  }
+  // Reads finish in the order they were asked for.
+  for (size_t i = 0; i < done.size(); i++) {
+    PendingRead& read = *self->pending_[i];
+    if (read.error.empty())
+      read.promise.Resolve(read.target.Value());
+    else
+      read.promise.Reject(Napi::Error::New(env, read.error).Value());
+  }
+  self->pending_.erase(self->pending_.begin(), self->pending_.begin() + done.size());
+  if (self->pending_.empty()) self->notify_.Unref(env);
+}
+
+// readSync(buffer, into)
+Napi::Value Addon::read_sync(const Napi::CallbackInfo& info) {
+  const int32_t buffer = info[0].As<Napi::Number>().Int32Value();
+  Read read;
+  read.into = data_of(info[1], buffer);
+  engine_->read_now(buffer, &read);
+  if (!read.error.empty()) throw Napi::Error::New(env_, read.error);
+  return {};
+}
+
+// compile(ints, floats): calls one after another, each as in the mailbox.
+Napi::Value Addon::compile(const Napi::CallbackInfo& info) {
+  Napi::Int32Array ints = info[0].As<Napi::Int32Array>();
+  const double* floats = info[1].As<Napi::Float64Array>().Data();
+  std::vector<Call> calls;
+  for (size_t at = 0; at < ints.ElementLength();) {
+    Call call;
+    at += parse(ints.Data() + at, floats, &call);
+    floats += call.float_count;
+    calls.push_back(call);
+  }
+  return Napi::Number::New(env_, engine_->compile(calls));
+}
+
+// replay(program, input, data, output, into)
+Napi::Value Addon::replay(const Napi::CallbackInfo& info) {
+  const int program = info[0].As<Napi::Number>().Int32Value();
+  const int32_t input = info[1].As<Napi::Number>().Int32Value();
+  const int32_t output = info[3].As<Napi::Number>().Int32Value();
+  const void* data = data_of(info[2], input);
+  Read read;
+  read.into = data_of(info[4], output);
+  engine_->replay(program, input, data, output, &read);
+  if (!read.error.empty()) throw Napi::Error::New(env_, read.error);
+  return {};
+}
+
+Napi::Value Addon::release(const Napi::CallbackInfo& info) {
+  engine_->release(info[0].As<Napi::Number>().Int32Value());
+  return {};
+}
+
+// Mailbox: leaves the number of live buffers in floats[0] and their bytes in floats[1].
+Napi::Value Addon::memory(const Napi::CallbackInfo&) {
+  floats_[0] = static_cast<double>(engine_->buffer_count());
+  floats_[1] = static_cast<double>(engine_->buffer_bytes());
+  return {};
+}
+
+Napi::Value Addon::set_threads(const Napi::CallbackInfo& info) {
+  engine_->set_threads(info[0].As<Napi::Number>().Int32Value());
+  return {};
+}
+
+Napi::Object start(Napi::Env env, Napi::Object exports) {
+  auto* addon = new Addon(env);
+  env.SetInstanceData(addon);
+  exports["open"] = Napi::Function::New(env, guarded<&Addon::open>, "open", addon);
+  return exports;
+}
+
+NODE_API_MODULE(throughtime, start)
+
+}  // namespace
+}  // namespace throughtime

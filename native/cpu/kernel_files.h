@@ -1,0 +1,6 @@
+// The files of kernels that are built, one line each: X(name of the .cc file). CMake and the registry read this list.
+#pragma once
+
+#define THROUGHTIME_KERNEL_FILES(X) \
+  X(elementwise) \
+  X(sequence)

@@ -1,0 +1,35 @@
+// Loops spread over the threads of the device, for kernel files only.
+#pragma once
+#include "isa.h"
+
+namespace throughtime {
+namespace {
+
+// Calls body(begin, end) for parts of [0, n), each of at least `grain` but for the last, starting at multiples of 64.
+// The parts depend on the number of threads: a result must not depend on where they meet.
+template <class F>
+void for_range(Device* device, size_t n, size_t grain, const F& body) {
+  struct Context {
+    const F* body;
+    size_t n, part;
+  } context = {&body, n, n};
+  size_t ranks = n / grain;
+  if (ranks > static_cast<size_t>(device->threads)) ranks = device->threads;
+  if (ranks <= 1) {
+    if (n > 0) body(size_t{0}, n);
+    return;
+  }
+  context.part = ((n + ranks - 1) / ranks + 63) / 64 * 64;
+  device->parallel(
+      device, static_cast<int>(ranks),
+      [](void* shared, int rank, int) {
+        const Context& c = *static_cast<const Context*>(shared);
+        const size_t begin = rank * c.part;
+        const size_t end = c.n - begin < c.part ? c.n : begin + c.part;
+        if (begin < c.n) (*c.body)(begin, end);
+      },
+      &context);
+}
+
+}  // namespace
+}  // namespace throughtime

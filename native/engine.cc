@@ -1,0 +1,272 @@
+#include "engine.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <stdexcept>
+
+
+namespace throughtime {
+
+namespace {
+
+// Below this number of elements a call is taken to be short; above, its last run tells.
+constexpr size_t kShort = 8192;
+// ns: the longest call to run on the owner's thread, and how much of them in a row before the owner waits for a read.
+constexpr float kInline = 50e3f;
+constexpr double kBudget = 100e3;
+// Blocks kept for reuse beyond those in use.
+constexpr size_t kSpare = size_t{256} << 20;
+
+double now() {
+  return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+struct Engine::KernelCommand : Command {
+  const KernelEntry* kernel;
+  Args args;
+  uint64_t key;  // of its cost; 0 if it need not be timed
+  // followed by inputs, outputs, floats, ints
+};
+
+struct Engine::WriteCommand : Command {
+  Holding* target;
+  void* staged;  // from malloc; null if the data follows
+};
+
+struct Engine::ReadCommand : Command {
+  Holding* source;
+  Read* read;
+};
+
+Engine::Engine(const std::string& isa, int threads, std::function<void(Read*)> finished)
+    : kernels_(cpu_kernels(isa)), finished_(std::move(finished)), pool_(threads), costs_(kCosts), budget_(kBudget), queue_(this) {
+  device_ = lend(&pool_, &scratch_);
+}
+
+Engine::~Engine() { queue_.stop(); }
+
+void Engine::set_threads(int threads) {
+  queue_.drain();
+  pool_.resize(threads);
+  device_.threads = threads;
+  std::fill(costs_.begin(), costs_.end(), Cost{});
+}
+
+int32_t Engine::alloc(size_t elements, DType dtype) {
+  if (elements > SIZE_MAX / 8) throw std::bad_alloc();
+  BlockCache& blocks = buffers_.blocks();
+  const size_t bytes = elements * 4;
+  Block block = blocks.reuse(bytes);
+  if (!block.data) {
+    const size_t keep = std::max(kSpare, buffers_.bytes());
+    if (blocks.cached() > keep) {
+      queue_.drain();  // commands on their way may still use what is cached
+      blocks.trim(keep / 2);
+    }
+    try {
+      block = blocks.grow(bytes);
+    } catch (const std::bad_alloc&) {
+      queue_.drain();
+      blocks.trim(0);
+      block = blocks.grow(bytes);
+    }
+  }
+  return buffers_.add(block, elements, dtype, queue_.done());
+}
+
+size_t Engine::bytes_of(const Call& call) {
+  return sizeof(KernelCommand) + (call.input_count + call.output_count) * sizeof(Buffer*) + call.float_count * sizeof(double) +
+         call.int_count * sizeof(int32_t);
+}
+
+void Engine::fill(KernelCommand* command, const Call& call) const {
+  if (call.kernel < 0 || static_cast<size_t>(call.kernel) >= kernels_.kernels.size()) throw std::runtime_error("cpu: there is no kernel " + std::to_string(call.kernel));
+  Buffer** in = reinterpret_cast<Buffer**>(command + 1);
+  Buffer** out = in + call.input_count;
+  double* floats = reinterpret_cast<double*>(out + call.output_count);
+  int32_t* ints = reinterpret_cast<int32_t*>(floats + call.float_count);
+  for (int i = 0; i < call.input_count; i++) in[i] = buffers_.at(call.inputs[i]);
+  for (int i = 0; i < call.output_count; i++) out[i] = buffers_.at(call.outputs[i]);
+  std::copy_n(call.floats, call.float_count, floats);
+  std::copy_n(call.ints, call.int_count, ints);
+  command->run = run_kernel;
+  command->kernel = &kernels_.kernels[call.kernel];
+  command->args = {in, call.input_count, out, call.output_count, ints, call.int_count, floats, call.float_count};
+}
+
+// Identifies calls that take the same time: kernel, ints and sizes. 0 for a short one.
+uint64_t Engine::key_of(const Call& call, const KernelCommand& command) const {
+  size_t total = 0;
+  uint64_t key = call.kernel + 1;
+  const auto mix = [&key](uint64_t value) { key = (key ^ value) * 0x9e3779b97f4a7c15u; key ^= key >> 29; };
+  const auto add = [&](const Buffer* buffer) {
+    const size_t elements = buffer ? buffer->elements : 0;
+    total += elements;
+    mix(elements);
+  };
+  for (int i = 0; i < call.input_count; i++) add(command.args.in[i]);
+  for (int i = 0; i < call.output_count; i++) add(command.args.out[i]);
+  if (total <= kShort) return 0;
+  for (int i = 0; i < call.int_count; i++) mix(static_cast<uint32_t>(call.ints[i]));
+  return key | 1;
+}
+
+void Engine::run(const Call& call) {
+  const size_t bytes = bytes_of(call);
+  if (bytes > Queue::kLargest) throw std::runtime_error("cpu: a call has too many arguments");
+  auto* command = static_cast<KernelCommand*>(queue_.reserve(bytes));
+  fill(command, call);
+  command->key = key_of(call, *command);
+  if (budget_ > 0 && queue_.idle()) {
+    float expected = 0;
+    if (command->key) {
+      const Cost& cost = cost_of(command->key);
+      expected = cost.key == command->key ? cost.ns : 2 * kInline;
+    }
+    if (expected <= kInline) {
+      const double start = now();
+      execute(*command);
+      const double spent = now() - start;
+      if (command->key) cost_of(command->key).ns = static_cast<float>(spent);
+      budget_ -= spent;
+      return;
+    }
+  }
+  queue_.publish(command);
+}
+
+void Engine::execute(KernelCommand& command) {
+  // After a failure nothing runs until a read has reported it, so that no kernel sees what was never computed.
+  if (!failure_.empty() || queue_.stopping()) return;
+  try {
+    command.kernel->run(command.args, &device_);
+  } catch (const std::exception& error) {
+    failure_ = std::string(command.kernel->name) + ": " + error.what();
+  }
+  scratch_.reset();
+  const Args& args = command.args;
+  for (int i = 0; i < args.outputs; i++)
+    if (args.out[i]) args.out[i]->version++;
+  // What a failed kernel packed may be half done.
+  for (int i = 0; i < args.inputs && !failure_.empty(); i++)
+    if (args.in[i]) args.in[i]->version++;
+}
+
+void Engine::run_kernel(void* self, Command* command) {
+  Engine& engine = *static_cast<Engine*>(self);
+  auto& call = *static_cast<KernelCommand*>(command);
+  if (!call.key) return engine.execute(call);
+  const double start = now();
+  engine.execute(call);
+  engine.cost_of(call.key) = {call.key, static_cast<float>(now() - start)};
+}
+
+void Engine::write(int32_t buffer, const void* data) {
+  Holding* target = buffers_.at(buffer);
+  const size_t bytes = target->elements * 4;
+  if (queue_.idle()) {
+    std::memcpy(target->data, data, bytes);
+    target->version++;
+    return;
+  }
+  const bool inside = bytes <= 4096;
+  void* staged = inside ? nullptr : std::malloc(bytes);
+  if (!inside && !staged) throw std::bad_alloc();
+  auto* command = static_cast<WriteCommand*>(queue_.reserve(sizeof(WriteCommand) + (inside ? bytes : 0)));
+  std::memcpy(inside ? command + 1 : staged, data, bytes);
+  command->run = run_write;
+  command->target = target;
+  command->staged = staged;
+  queue_.publish(command);
+}
+
+void Engine::run_write(void* self, Command* command) {
+  const auto& write = *static_cast<WriteCommand*>(command);
+  if (!static_cast<Engine*>(self)->queue_.stopping()) {
+    std::memcpy(write.target->data, write.staged ? write.staged : &write + 1, write.target->elements * 4);
+    write.target->version++;
+  }
+  std::free(write.staged);
+}
+
+void Engine::copy_out(const Holding& source, Read* read) {
+  read->error.swap(failure_);
+  failure_.clear();
+  if (read->error.empty()) std::memcpy(read->into, source.data, source.elements * 4);
+}
+
+bool Engine::read(int32_t buffer, Read* read) {
+  Holding* source = buffers_.at(buffer);
+  budget_ = kBudget;
+  if (queue_.idle()) {
+    copy_out(*source, read);
+    return true;
+  }
+  auto* command = static_cast<ReadCommand*>(queue_.reserve(sizeof(ReadCommand)));
+  command->run = run_read;
+  command->source = source;
+  command->read = read;
+  queue_.publish(command);
+  return false;
+}
+
+void Engine::run_read(void* self, Command* command) {
+  Engine& engine = *static_cast<Engine*>(self);
+  if (engine.queue_.stopping()) return;
+  const auto& request = *static_cast<ReadCommand*>(command);
+  engine.copy_out(*request.source, request.read);
+  engine.finished_(request.read);
+}
+
+void Engine::read_now(int32_t buffer, Read* read) {
+  const Holding* source = buffers_.at(buffer);
+  queue_.drain();
+  budget_ = kBudget;
+  copy_out(*source, read);
+}
+
+int Engine::compile(const std::vector<Call>& calls) {
+  auto program = std::make_unique<Program>();
+  for (const Call& call : calls) {
+    program->commands.emplace_back(new unsigned char[bytes_of(call)]);
+    auto* command = reinterpret_cast<KernelCommand*>(program->commands.back().get());
+    fill(command, call);
+    for (int i = 0; i < call.input_count; i++) program->pinned.push_back(static_cast<Holding*>(command->args.in[i]));
+    for (int i = 0; i < call.output_count; i++) program->pinned.push_back(static_cast<Holding*>(command->args.out[i]));
+  }
+  for (Holding* holding : program->pinned)
+    if (holding) buffers_.pin(holding);
+  for (size_t i = 0; i < programs_.size(); i++) {
+    if (programs_[i]) continue;
+    programs_[i] = std::move(program);
+    return static_cast<int>(i);
+  }
+  programs_.push_back(std::move(program));
+  return static_cast<int>(programs_.size()) - 1;
+}
+
+void Engine::replay(int program, int32_t input, const void* data, int32_t output, Read* read) {
+  if (program < 0 || static_cast<size_t>(program) >= programs_.size() || !programs_[program]) throw std::runtime_error("cpu: there is no program " + std::to_string(program));
+  Holding* target = buffers_.at(input);
+  const Holding* source = buffers_.at(output);
+  queue_.drain();
+  budget_ = kBudget;
+  std::memcpy(target->data, data, target->elements * 4);
+  target->version++;
+  for (const auto& command : programs_[program]->commands) execute(*reinterpret_cast<KernelCommand*>(command.get()));
+  copy_out(*source, read);
+}
+
+void Engine::release(int program) {
+  if (program < 0 || static_cast<size_t>(program) >= programs_.size() || !programs_[program]) throw std::runtime_error("cpu: there is no program " + std::to_string(program));
+  for (Holding* holding : programs_[program]->pinned)
+    if (holding) buffers_.unpin(holding, queue_.published(), queue_.done());
+  programs_[program].reset();
+}
+
+}  // namespace throughtime

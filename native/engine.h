@@ -1,0 +1,107 @@
+// The CPU device: buffers, one queue of commands in order, threads for parallel regions, programs.
+//
+// Everything here is called by one thread, the owner. A command runs on the queue's thread, or on the owner's while
+// the queue is idle; never both at a time, so the state that commands touch needs no lock.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "buffers.h"
+#include "device.h"
+#include "queue.h"
+#include "registry.h"
+#include "threads.h"
+
+namespace throughtime {
+
+// One kernel call as it comes from JavaScript: handles, 0 for an absent optional argument.
+struct Call {
+  int kernel;
+  const int32_t *inputs, *outputs, *ints;
+  const double* floats;
+  int input_count, output_count, int_count, float_count;
+};
+
+// A copy out of a buffer, alive until it is reported.
+struct Read {
+  void* into = nullptr;
+  std::string error;  // empty: `into` is filled
+};
+
+class Engine {
+ public:
+  // `finished` is called on the queue's thread when a Read that was queued is done.
+  Engine(const std::string& isa, int threads, std::function<void(Read*)> finished);
+  ~Engine();
+
+  const KernelSet& kernels() const { return kernels_; }
+  int threads() const { return pool_.threads(); }
+  void set_threads(int threads);
+
+  int32_t alloc(size_t elements, DType dtype);
+  void free(int32_t buffer) { buffers_.free(buffer, queue_.published(), queue_.done()); }
+  size_t elements(int32_t buffer) const { return buffers_.at(buffer)->elements; }
+  DType dtype(int32_t buffer) const { return buffers_.at(buffer)->dtype; }
+  size_t buffer_count() const { return buffers_.count(); }
+  size_t buffer_bytes() const { return buffers_.bytes(); }
+  // Memory held from the system for buffers, in use or cached.
+  size_t held_bytes() { return buffers_.blocks().held(); }
+
+  void run(const Call& call);
+  // `data` holds the buffer's number of elements.
+  void write(int32_t buffer, const void* data);
+  // True if done at once, false if `finished` will be called.
+  bool read(int32_t buffer, Read* read);
+  void read_now(int32_t buffer, Read* read);
+
+  int compile(const std::vector<Call>& calls);
+  // Writes `data` to `input`, runs the program on this thread, copies `output` out.
+  void replay(int program, int32_t input, const void* data, int32_t output, Read* read);
+  void release(int program);
+
+  // Drops what is queued and ends the threads. Only the destructor may follow.
+  void shutdown() { queue_.stop(); }
+
+ private:
+  struct KernelCommand;
+  struct WriteCommand;
+  struct ReadCommand;
+  struct Program {
+    std::vector<std::unique_ptr<unsigned char[]>> commands;
+    std::vector<Holding*> pinned;
+  };
+  struct Cost {
+    uint64_t key = 0;
+    float ns = 0;
+  };
+
+  static size_t bytes_of(const Call& call);
+  void fill(KernelCommand* command, const Call& call) const;
+  uint64_t key_of(const Call& call, const KernelCommand& command) const;
+  Cost& cost_of(uint64_t key) { return costs_[key % kCosts]; }
+  void execute(KernelCommand& command);
+  void copy_out(const Holding& source, Read* read);
+
+  static void run_kernel(void* engine, Command* command);
+  static void run_write(void* engine, Command* command);
+  static void run_read(void* engine, Command* command);
+
+  static constexpr size_t kCosts = 1024;
+
+  KernelSet kernels_;
+  std::function<void(Read*)> finished_;
+  Buffers buffers_;
+  Pool pool_;
+  Scratch scratch_;
+  CpuDevice device_;
+  std::string failure_;  // of the first kernel that failed since the last read
+  std::vector<Cost> costs_;
+  double budget_ = 0;  // ns of work the owner may still do itself before the next read
+  std::vector<std::unique_ptr<Program>> programs_;
+  Queue queue_;  // last: its thread ends before the rest goes
+};
+
+}  // namespace throughtime

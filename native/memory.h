@@ -1,0 +1,64 @@
+// Where buffers and scratch come from.
+#pragma once
+#include <cstddef>
+#include <vector>
+
+namespace throughtime {
+
+struct Block {
+  void* data = nullptr;
+  size_t bytes = 0;
+};
+
+// 64-byte aligned, on huge pages when large. Throws std::bad_alloc.
+Block allocate_block(size_t bytes);
+void free_block(Block block);
+
+// Keeps freed blocks by size for the next taker. One thread.
+class BlockCache {
+ public:
+  BlockCache() : free_(kClasses) {}
+  ~BlockCache();
+  BlockCache(const BlockCache&) = delete;
+  BlockCache& operator=(const BlockCache&) = delete;
+
+  // A cached block of at least `bytes`, or one without data if there is none of a fitting size.
+  Block reuse(size_t bytes);
+  // A new block from the system.
+  Block grow(size_t bytes);
+  void give(Block block);
+  // Returns cached blocks to the system, largest first, until at most `keep` bytes are cached.
+  void trim(size_t keep);
+
+  size_t cached() const { return cached_; }
+  // Bytes obtained from the system: in use and cached.
+  size_t held() const { return held_; }
+
+ private:
+  // Eight sizes an octave, so at most an eighth of a block is wasted.
+  static constexpr int kClasses = 8 + 8 * 40;
+  static int class_of(size_t bytes, size_t* rounded);
+
+  std::vector<std::vector<Block>> free_;
+  size_t cached_ = 0;
+  size_t held_ = 0;
+};
+
+// Memory of one kernel call: taken any number of times, given back all at once, reused by the next call.
+class Scratch {
+ public:
+  Scratch() = default;
+  ~Scratch();
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  void* take(size_t bytes);
+  void reset();
+
+ private:
+  std::vector<Block> blocks_;
+  size_t used_ = 0;   // of the last block
+  size_t taken_ = 0;  // in all, since reset
+};
+
+}  // namespace throughtime
