@@ -126,8 +126,8 @@ function checkTargets(logits: MaybeSpec, targets: MaybeSpec): { classes: number;
 }
 
 /**
- * The kernel reads ints [rows, classes, ignoreIndex, reduction: 0 none, 1 sum, 2 mean] and saves the logarithm of each
- * row's sum of e^logit, and after it the number of targets that are not ignored: [rows + 1].
+ * The kernel reads ints [rows, classes, ignoreIndex, reduction: 0 none, 1 sum, 2 mean] and saves [2 * rows + 1]: each
+ * row's maximum, each row's 1 / sum of e^(logit - maximum), and the number of targets that are not ignored.
  */
 const crossEntropyOp: Fused<{ ignoreIndex: number; reduction: Reduction }> = defineFused({
   name: "crossEntropy",
@@ -143,7 +143,7 @@ const crossEntropyOp: Fused<{ ignoreIndex: number; reduction: Reduction }> = def
     if (reduction === "none") return [losses];
     return [reduction === "sum" ? sum(losses) : div(sum(losses), sum(valid))];
   },
-  saved: ([logits, targets]) => [{ shape: [size(targets!.shape) + 1], dtype: logits!.dtype }],
+  saved: ([logits, targets]) => [{ shape: [2 * size(targets!.shape) + 1], dtype: logits!.dtype }],
   cases: () =>
     targetCases.flatMap((c) =>
       reductions.map((reduction) => ({ inputs: [{ shape: [...c.rows, c.classes], low: -8, high: 8 }, targetInput(c)], attrs: { ignoreIndex: c.ignoreIndex, reduction } })),

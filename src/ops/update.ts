@@ -28,9 +28,19 @@ function check(name: string, params: Tensors, lists: Readonly<Record<string, Ten
   if (ints >= 0) throw new TypeError(`${name}: params[${ints}] must be floating but is int32`);
 }
 
-function run(name: string, { params, grads }: Updated, states: Readonly<Record<string, Tensors>>, ints: readonly number[], floats: readonly number[]): void {
+// A call takes a limited number of arguments.
+const MOST = 256;
+
+/** One call for the parameters, or a few where there are very many. `each` gives the ints or floats of one parameter. */
+function run(name: string, { params, grads }: Updated, states: Readonly<Record<string, Tensors>>, ints: readonly number[], floats: readonly number[], each: { ints?: (k: number) => number; floats?: (k: number) => readonly number[] } = {}): void {
   check(name, params, { grads, ...states });
-  if (params.length > 0) update(name, grads, [...params, ...Object.values(states).flat()], [params.length, ...ints], floats);
+  for (let from = 0; from < params.length; from += MOST) {
+    const part = (list: Tensors) => list.slice(from, from + MOST);
+    const of = params.slice(from, from + MOST).map((_, i) => from + i);
+    const outputs = [params, ...Object.values(states)].flatMap(part);
+    const { ints: int, floats: float } = each;
+    update(name, part(grads), outputs, [of.length, ...ints, ...(int ? of.map(int) : [])], [...floats, ...(float ? of.flatMap(float) : [])]);
+  }
 }
 
 export interface SgdUpdate extends Updated {
@@ -47,7 +57,7 @@ export interface SgdUpdate extends Updated {
 
 /** Stochastic gradient descent. Outputs [params, velocity if momentum], ints [count, nesterov, first...], floats [lr, momentum, dampening, weightDecay]. */
 export function sgdUpdate({ velocity, first, lr, momentum, dampening, nesterov, weightDecay, ...lists }: SgdUpdate): void {
-  run("sgd", lists, momentum === 0 ? {} : { velocity }, [+nesterov, ...first.map(Number)], [lr, momentum, dampening, weightDecay]);
+  run("sgd", lists, momentum === 0 ? {} : { velocity }, [+nesterov], [lr, momentum, dampening, weightDecay], { ints: (k) => +first[k] });
 }
 
 defineReference("sgd", (grads, outputs, [count, nesterov, ...first], [lr, momentum, dampening, weightDecay]) => {
@@ -88,8 +98,8 @@ export interface AdamUpdate extends Updated {
  * [lr, beta1, beta2, eps, weightDecay, then for each parameter lr / (1 - beta1^step) and sqrt(1 - beta2^step)].
  */
 export function adamUpdate({ m, v, vMax, steps, lr, beta1, beta2, eps, weightDecay, decoupled, ...lists }: AdamUpdate): void {
-  const corrections = steps.flatMap((step) => [lr / (1 - beta1 ** step), Math.sqrt(1 - beta2 ** step)]);
-  run("adam", lists, { m, v, ...(vMax && { vMax }) }, [+decoupled, +(vMax !== undefined)], [lr, beta1, beta2, eps, weightDecay, ...corrections]);
+  const corrections = (k: number) => [lr / (1 - beta1 ** steps[k]), Math.sqrt(1 - beta2 ** steps[k])];
+  run("adam", lists, { m, v, ...(vMax && { vMax }) }, [+decoupled, +(vMax !== undefined)], [lr, beta1, beta2, eps, weightDecay], { floats: corrections });
 }
 
 defineReference("adam", (grads, outputs, [count, decoupled, amsgrad], [lr, beta1, beta2, eps, weightDecay, ...corrections]) => {
@@ -166,7 +176,7 @@ export interface AdagradUpdate extends Updated {
 
 /** Adagrad (Duchi et al. 2011). Outputs [params, sum], ints [count], floats [eps, weightDecay, then each parameter's lr / (1 + (step - 1) * lrDecay)]. */
 export function adagradUpdate({ sum, steps, lr, lrDecay, eps, weightDecay, ...lists }: AdagradUpdate): void {
-  run("adagrad", lists, { sum }, [], [eps, weightDecay, ...steps.map((step) => lr / (1 + (step - 1) * lrDecay))]);
+  run("adagrad", lists, { sum }, [], [eps, weightDecay], { floats: (k) => [lr / (1 + (steps[k] - 1) * lrDecay)] });
 }
 
 defineReference("adagrad", (grads, outputs, [count], [eps, weightDecay, ...rates]) => {
