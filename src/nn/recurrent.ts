@@ -7,6 +7,7 @@ import { sameShape, showShape } from "../tensor/op.js";
 import { defaultGenerator, uniform, type Generator } from "../tensor/random.js";
 import { scope } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { inference } from "./mode.js";
 import { Module, place, type Placement } from "./module.js";
 import { Stream } from "./stream.js";
 
@@ -123,7 +124,7 @@ export abstract class Recurrent<S extends string> extends Module {
   stream(): Stream {
     if (this.directions === 2) throw new Error(`${this.constructor.name}.stream: a bidirectional layer needs the whole sequence and cannot be streamed`);
     const { device, dtype } = this.parameter("weight_hh_l0")!;
-    return new Stream((x, state) => this.forward(x, { state: state as Record<S, Tensor> }), { shape: [1, 1, this.inputSize], dtype }, this.initialState(1), device);
+    return new Stream((x, state) => inference(this, () => this.forward(x, { state: state as Record<S, Tensor> })), { shape: [1, 1, this.inputSize], dtype }, this.initialState(1), device);
   }
 
   private sweepOne(x: Tensor, suffix: string, lengths: Tensor | null, state: Readonly<Record<S, Tensor>> | undefined, index: number) {

@@ -4,6 +4,8 @@ import { sameShape, showShape, type Spec } from "../tensor/op.js";
 import { Program, run } from "../tensor/program.js";
 import { keep, scope } from "../tensor/scope.js";
 import { empty, Tensor } from "../tensor/tensor.js";
+import { inference } from "./mode.js";
+import type { Module } from "./module.js";
 
 /** A state: a tensor, or states by name or position. */
 export type StateTree = Tensor | { readonly [name: string]: StateTree } | readonly StateTree[];
@@ -14,7 +16,8 @@ export type Snapshot = Readonly<Record<string, Float32Array | Float64Array | Int
 /** One step: x and the state in, the output and the next state out. */
 export type Step = (x: Tensor, state: StateTree) => { readonly output: Tensor; readonly state: StateTree };
 
-function leaves(state: StateTree, path = ""): [string, Tensor][] {
+/** @internal The tensors of a state by their paths. */
+export function leaves(state: StateTree, path = ""): [string, Tensor][] {
   if (state instanceof Tensor) return [[path, state]];
   return Object.entries(state).flatMap(([name, part]) => leaves(part, path ? `${path}.${name}` : name));
 }
@@ -65,7 +68,8 @@ export class Stream {
   step(x: ArrayLike<number>, into?: Float32Array): Float32Array {
     this.open();
     if (x.length !== this.input.size) throw new RangeError(`Stream.step: x must have ${this.input.size} values but has ${x.length}`);
-    if (into && into.length !== this.output.size) throw new RangeError(`Stream.step: into must have ${this.output.size} values but has ${into.length}`);
+    if (into && into.length !== this.output.size)
+      throw new RangeError(`Stream.step: into must have ${this.output.size} values but has ${into.length}`);
     const exact = this.spec.dtype === "float32" && x instanceof Float32Array;
     const data = exact ? x : filled(this.spec, x);
     return this.program.replay(this.input.buffer(), data, this.output.buffer(), into) as Float32Array;
@@ -88,7 +92,8 @@ export class Stream {
     this.open();
     for (const [name, t] of this.states) {
       const data = snapshot[name] as TypedArray | undefined;
-      if (data?.length !== t.size) throw new RangeError(`Stream.restore: ${name} must have ${t.size} values but ${data ? `has ${data.length}` : "is absent"}`);
+      if (data?.length !== t.size)
+        throw new RangeError(`Stream.restore: ${name} must have ${t.size} values but ${data ? `has ${data.length}` : "is absent"}`);
     }
     for (const [name, t] of this.states) t.device.write(t.buffer(), filled(t, snapshot[name]));
   }
@@ -116,7 +121,8 @@ export class Stream {
   private record(): Tensor {
     const { output, state } = this.advance(this.input, this.initial);
     const next = leaves(state);
-    if (next.length !== this.states.length) throw new Error(`Stream: a step must return ${this.states.length} states but returns ${next.length}`);
+    if (next.length !== this.states.length)
+      throw new Error(`Stream: a step must return ${this.states.length} states but returns ${next.length}`);
     this.states.forEach(([name, t], i) => {
       if (next[i][0] !== name || !sameShape(next[i][1].shape, t.shape)) {
         throw new Error(`Stream: state ${name} ${showShape(t.shape)} comes back as ${next[i][0]} ${showShape(next[i][1].shape)}`);
@@ -147,4 +153,47 @@ function copyTree(state: StateTree): StateTree {
   if (state instanceof Tensor) return zeroed(state.device, state);
   if (Array.isArray(state)) return state.map(copyTree);
   return Object.fromEntries(Object.entries(state).map(([name, part]) => [name, copyTree(part)]));
+}
+
+/** What a model gives that can be streamed: `output` or `logits`, and the `state` to go on from. */
+export interface Stepped {
+  readonly output?: Tensor;
+  readonly logits?: Tensor;
+  readonly state: StateTree;
+}
+
+/** A model whose forward takes x and, in an options object, the state to go on from (absent at the start). */
+export interface Streamable extends Module {
+  forward(x: Tensor, options: { readonly state?: never }): Stepped;
+}
+
+/**
+ * A stream over one sequence through a whole model, fed inputs of the shape and dtype of `input` (one row, one step:
+ * [1, 1] ids or [1, 1, C] features). The initial state is zero, of the shape that a first forward without one returns.
+ * A model that is called in another way passes `forward`.
+ *
+ * @throws if forward returns neither `output` nor `logits`, or no `state`.
+ */
+export function streamModel(model: Streamable, input: Partial<Spec> & Pick<Spec, "shape">): Stream;
+export function streamModel(
+  model: Module,
+  input: Partial<Spec> & Pick<Spec, "shape">,
+  forward: (x: Tensor, state: StateTree | undefined) => Stepped,
+): Stream;
+export function streamModel(
+  model: Module,
+  { shape, dtype }: Partial<Spec> & Pick<Spec, "shape">,
+  forward = (x: Tensor, state: StateTree | undefined) => (model as Streamable).forward(x, { state: state as never }),
+): Stream {
+  const [first] = model.parameters();
+  if (!first) throw new Error("streamModel: the model has no parameters");
+  const spec = { shape, dtype: dtype ?? first.dtype };
+  const advance = (x: Tensor, state: StateTree | undefined) => {
+    const result = inference(model, () => forward(x, state)) as Stepped | undefined;
+    const output = result?.output ?? result?.logits;
+    if (!output || !result?.state) throw new Error("streamModel: forward must return { output, state } or { logits, state }");
+    return { output, state: result.state };
+  };
+  const initial = noGrad(() => scope(() => copyTree(advance(zeroed(first.device, spec), undefined).state)));
+  return new Stream(advance, spec, initial, first.device);
 }
