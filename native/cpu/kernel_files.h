@@ -3,4 +3,6 @@
 
 #define THROUGHTIME_KERNEL_FILES(X) \
   X(elementwise) \
-  X(sequence)
+  X(sequence) \
+  X(matmul) \
+  X(sweep)

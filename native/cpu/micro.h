@@ -1,0 +1,132 @@
+// The inner product of every matrix product here: C = start + A B for a few rows of A and a few panels of B.
+//
+// B lies in panels of NR columns, [panel][k][NR], zero past its last column. A lies either in rows or in columns
+// [k][m]. Each element of C is the sum over k in rising order with one accumulator, whatever the number of rows, of
+// panels or of threads: so a row's result depends on nothing but the row and B.
+#pragma once
+#include "simd.h"
+
+namespace throughtime {
+namespace {
+
+constexpr int NR = 2 * kLanes;
+
+// Rows at once: 2 * MR accumulators, the registers less a few.
+#if THROUGHTIME_LANES == 16
+constexpr int MR = 12;
+#elif THROUGHTIME_LANES == 8
+constexpr int MR = 6;
+#elif defined(__aarch64__)
+constexpr int MR = 12;
+#else
+constexpr int MR = 4;
+#endif
+
+// Where results go: row i to rows[i], starting at `column` (the first column of the first panel), `columns` of them
+// valid in all. Added to `bias` (by column, may be null), or to what is there if `add`.
+struct Target {
+  float* const* rows;
+  const float* bias;
+  int64_t column, columns;
+  bool add;
+};
+
+// With few rows several panels keep enough sums going that none waits for the one before.
+constexpr int panels_at_once(int m) { return m == 1 ? 4 : m <= 3 ? 2 : 1; }
+
+// The last panel, where it is not full.
+__attribute__((noinline)) inline void finish_part(const float* part, int m, int first, int64_t column,
+                                                  const Target& to) {
+  for (int i = 0; i < m; i++)
+    for (int64_t j = column; j < to.columns; j++) {
+      float* c = to.rows[first + i] + j;
+      *c = (to.add ? *c : to.bias ? to.bias[j] : 0.0f) + part[i * NR + (j - column)];
+    }
+}
+
+template <int M, int P, bool Columns>
+THROUGHTIME_INLINE void micro(const float* a, int64_t stride, const float* b, int64_t panel, int k, int first,
+                              const Target& to) {
+  Vec sum[M][P][2] = {};
+  const float* row[M];
+#pragma GCC unroll 16
+  for (int i = 0; i < M; i++) row[i] = a + i * stride;
+  for (int p = 0; p < k; p++) {
+    Vec right[P][2];
+#pragma GCC unroll 4
+    for (int q = 0; q < P; q++) {
+      right[q][0] = load(b + q * panel);
+      right[q][1] = load(b + q * panel + kLanes);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < M; i++) {
+      const Vec left = splat(Columns ? a[i] : row[i][p]);
+#pragma GCC unroll 4
+      for (int q = 0; q < P; q++) {
+        sum[i][q][0] += left * right[q][0];
+        sum[i][q][1] += left * right[q][1];
+      }
+    }
+    b += NR;
+    if (Columns) a += M;
+  }
+#pragma GCC unroll 4
+  for (int q = 0; q < P; q++) {
+    const int64_t column = to.column + q * NR;
+    if (to.columns - column < NR) {
+      float part[M * NR];
+#pragma GCC unroll 16
+      for (int i = 0; i < M; i++) {
+        store(part + i * NR, sum[i][q][0]);
+        store(part + i * NR + kLanes, sum[i][q][1]);
+      }
+      finish_part(part, M, first, column, to);
+      continue;
+    }
+    const Vec bias0 = to.bias ? load(to.bias + column) : Vec{};
+    const Vec bias1 = to.bias ? load(to.bias + column + kLanes) : Vec{};
+#pragma GCC unroll 16
+    for (int i = 0; i < M; i++) {
+      float* c = to.rows[first + i] + column;
+      store(c, (to.add ? load(c) : bias0) + sum[i][q][0]);
+      store(c + kLanes, (to.add ? load(c + kLanes) : bias1) + sum[i][q][1]);
+    }
+  }
+}
+
+// Rows first .. first + m of a target, m <= MR, and all panels.
+template <bool Columns, int M = MR>
+void multiply_rows(int m, const float* a, int64_t stride, const float* b, int64_t panel, int panels, int k, int first,
+                   Target to) {
+  if constexpr (M > 1)
+    if (m < M) return multiply_rows<Columns, M - 1>(m, a, stride, b, panel, panels, k, first, to);
+  constexpr int P = panels_at_once(M);
+  int p = 0;
+  for (; p + P <= panels; p += P, to.column += P * NR)
+    micro<M, P, Columns>(a, stride, b + p * panel, panel, k, first, to);
+  if constexpr (P > 1)
+    for (; p < panels; p++, to.column += NR) micro<M, 1, Columns>(a, stride, b + p * panel, panel, k, first, to);
+}
+
+// Blocks of nearly equal size, none above MR: a short last block would wait for its own sums.
+THROUGHTIME_INLINE int row_blocks(int m) { return (m + MR - 1) / MR; }
+THROUGHTIME_INLINE int row_block_start(int m, int block) { return (int)((int64_t)m * block / row_blocks(m)); }
+
+// All rows and all panels, a panel's stretch of k staying in the first-level cache meanwhile.
+// A in columns lies block after block, [k][rows of the block].
+template <bool Columns>
+__attribute__((noinline)) void multiply(int m, const float* a, int64_t stride, const float* b, int64_t panel,
+                                        int panels, int k, Target to) {
+  const int blocks = row_blocks(m);
+  const int at_once = m <= 3 ? panels : 1;
+  for (int p = 0; p < panels; p += at_once, to.column += NR)
+    for (int block = 0; block < blocks; block++) {
+      const int first = row_block_start(m, block);
+      const int rows = row_block_start(m, block + 1) - first;
+      multiply_rows<Columns>(rows, a + first * (Columns ? k : stride), stride, b + p * panel, panel, at_once, k, first,
+                             to);
+    }
+}
+
+}  // namespace
+}  // namespace throughtime

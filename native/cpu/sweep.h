@@ -1,0 +1,166 @@
+// What the two directions of a sweep share: the shape of a ragged batch, how threads divide a step, and the recurrent
+// product. Rows are taken longest first, so that the rows still running at a step are the first `active` ones; a row
+// and a step of it have a place in [N, T] (n * T + t) and a place among the valid steps alone (start[s] + row).
+#pragma once
+#include "gemm.h"
+#include "team.h"
+
+namespace throughtime {
+namespace {
+
+struct Sweep {
+  Device* device;
+  int64_t n, steps, features, hidden;
+  bool reverse;
+  int64_t longest;        // steps of the first row
+  const int32_t* order;   // [n] row -> sequence
+  const int32_t* length;  // [n] of rows, falling
+  const int64_t* start;   // [longest + 1] valid (row, step) pairs before step s
+
+  int64_t active(int64_t s) const { return s < longest ? start[s + 1] - start[s] : 0; }
+  int64_t place(int64_t row, int64_t s) const { return order[row] * steps + (reverse ? length[row] - 1 - s : s); }
+  int64_t tiles() const { return (hidden + NR - 1) / NR; }
+};
+
+THROUGHTIME_INLINE const float* floats(const Buffer* buffer) {
+  return buffer ? static_cast<const float*>(buffer->data) : nullptr;
+}
+THROUGHTIME_INLINE float* floats(Buffer* buffer) { return buffer ? static_cast<float*>(buffer->data) : nullptr; }
+
+// Reads ints [N, T, I, H, reverse] and sorts the batch by length.
+inline Sweep plan_sweep(const int32_t* ints, const Buffer* lengths, Device* device) {
+  Sweep s = {device, ints[0], ints[1], ints[2], ints[3], ints[4] != 0, 0, nullptr, nullptr, nullptr};
+  int32_t* order = static_cast<int32_t*>(device->scratch(device, (2 * s.n + s.steps + 2) * sizeof(int32_t)));
+  int32_t* length = order + s.n;
+  int32_t* first = length + s.n;  // counting sort: where the next row of each length goes
+  const int32_t* given = lengths ? static_cast<const int32_t*>(lengths->data) : nullptr;
+  const auto length_of = [&](int64_t i) {
+    const int64_t l = given ? given[i] : s.steps;
+    return (int32_t)(l < 0 ? 0 : least(l, s.steps));
+  };
+  for (int64_t l = 0; l <= s.steps; l++) first[l] = 0;
+  for (int64_t i = 0; i < s.n; i++) first[length_of(i)]++;
+  for (int64_t l = s.steps, sum = 0; l >= 0; l--) {
+    const int32_t count = first[l];
+    first[l] = (int32_t)sum;
+    sum += count;
+  }
+  for (int64_t i = 0; i < s.n; i++) {
+    const int32_t l = length_of(i);
+    order[first[l]] = (int32_t)i;
+    length[first[l]++] = l;
+  }
+  s.longest = s.n ? length[0] : 0;
+  int64_t* start = static_cast<int64_t*>(device->scratch(device, (s.longest + 1) * sizeof(int64_t)));
+  start[0] = 0;
+  for (int64_t t = 0, rows = s.n; t < s.longest; t++) {
+    while (length[rows - 1] <= t) rows--;
+    start[t + 1] = start[t] + rows;
+  }
+  s.order = order, s.length = length, s.start = start;
+  return s;
+}
+
+// Room past a row's end keeps rows out of each other's cache sets and lets whole vectors be read.
+THROUGHTIME_INLINE int64_t padded(int64_t n) { return (n + NR - 1) / NR * NR + 16; }
+
+// One thread's share of every step: each row_step-th row from `row` on, and some of the tiles of NR units.
+struct Member {
+  int rank, ranks;
+  int row, row_step;
+  Part tiles;
+  bool alone;  // each rank works on its own rows from beginning to end
+  bool meets;  // ranks share rows and wait for each other at every step
+  int64_t rows(int64_t active) const { return row < active ? (active - row - 1) / row_step + 1 : 0; }
+};
+
+// Rows are divided while each thread keeps enough of them for full speed, then the units: those threads meet every
+// step.
+inline Member member_of(const Sweep& s, int64_t gates, int rank, int ranks) {
+  const int64_t by_rows = s.n / (2 * MR);
+  const int row_parts = (int)(by_rows < 1 ? 1 : least(by_rows, ranks));
+  int tile_parts = (int)least(ranks / row_parts, s.tiles());
+  if (2.0 * s.n * gates * s.hidden * s.hidden < THROUGHTIME_FLOPS_A_THREAD / 4 * row_parts) tile_parts = 1;
+  Member m = {rank,
+              ranks,
+              rank % row_parts,
+              row_parts,
+              Part(s.tiles(), rank / row_parts, tile_parts),
+              row_parts == ranks,
+              tile_parts > 1};
+  if (rank >= row_parts * tile_parts) m.tiles = Part(0, 0, 1);
+  return m;
+}
+
+constexpr int ROWS_AT_ONCE = 48;  // whose recurrent products fit the first-level cache beside a panel
+constexpr int TILES_AT_ONCE = 8;  // with so few rows that several tiles are needed to fill the pipeline
+
+// The product of some rows with some panels, for the cell to read: room for ROWS_AT_ONCE rows of G panels.
+template <int G>
+struct Products {
+  static constexpr int64_t size = (int64_t)ROWS_AT_ONCE * G * NR;
+  float* row[ROWS_AT_ONCE];
+
+  // row[i][panel * NR + j] = bias + sum over p of a[i * stride + p] B(p, panel * NR + j)
+  void fill(float* buffer, const float* a, int64_t stride, int rows, const float* b, int64_t panel, int panels,
+            int64_t k, const float* bias) {
+    for (int i = 0; i < rows; i++) row[i] = buffer + (int64_t)i * panels * NR;
+    for (int64_t p = 0; p < k; p += KC)
+      multiply<false>(rows, a + p, stride, b + p * NR, panel, panels, (int)least(KC, k - p),
+                      {row, p == 0 ? bias : nullptr, 0, (int64_t)panels * NR, p > 0});
+  }
+};
+
+// Whole vectors, or a vector's first n lanes.
+template <bool Full>
+THROUGHTIME_INLINE Vec read(const float* p, int n) {
+  if constexpr (Full) return load(p);
+  return load_part(p, n);
+}
+template <bool Full>
+THROUGHTIME_INLINE void write(float* p, Vec v, int n) {
+  if constexpr (Full)
+    store(p, v);
+  else
+    store_part(p, v, n);
+}
+
+template <bool B>
+struct Truth {
+  static constexpr bool value = B;
+};
+
+// Calls body(unit, lanes, full) for each vector of a tile; full::value says at compile time whether it is a whole one.
+template <class F>
+THROUGHTIME_INLINE void for_units(int64_t tile, int64_t hidden, F body) {
+  for (int v = 0; v < 2; v++) {
+    const int64_t unit = tile * NR + v * kLanes;
+    if (unit + kLanes <= hidden)
+      body(unit, kLanes, Truth<true>());
+    else if (unit < hidden)
+      body(unit, (int)(hidden - unit), Truth<false>());
+  }
+}
+
+// Weight gates first .. first + count of U as [tile][gate][H][NR], so that a tile's gates lie together.
+inline void pack_gates(float* to, const float* weight, int64_t hidden, int first, int count, Part tiles) {
+  for (int64_t tile = tiles.begin; tile < tiles.end; tile++)
+    for (int gate = 0; gate < count; gate++) {
+      const Rows rows = {weight + (first + gate) * hidden * hidden, hidden, nullptr};
+      pack_panel_transposed(to + (tile * count + gate) * hidden * NR, rows, 0, hidden, tile * NR,
+                            (int)least(NR, hidden - tile * NR));
+    }
+}
+
+// A bias in the same arrangement.
+inline void pack_bias(float* to, const float* bias, int64_t hidden, int first, int count) {
+  for (int64_t unit = 0; unit < hidden; unit += NR)
+    for (int gate = first; gate < first + count; gate++, to += NR) {
+      const int64_t n = least(NR, hidden - unit);
+      copy(to, bias + gate * hidden + unit, n);
+      clear(to + n, NR - n);
+    }
+}
+
+}  // namespace
+}  // namespace throughtime

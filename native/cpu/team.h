@@ -1,0 +1,27 @@
+// How many threads a piece of work is worth, and the arrangements of weights that are kept with them.
+#pragma once
+#include "../kernels.h"
+#include "simd.h"
+
+namespace throughtime {
+namespace {
+
+// Keys of Device.packed. Arrangements of gates by tile count up from PACKED_GATES; see sweep_weights.h.
+enum PackedKey { PACKED_TRANSPOSED = 1, PACKED_NATURAL = 2, PACKED_GATES = 16 };
+
+// A thread more pays from some microseconds of work. Tests lower this to divide small problems.
+#ifndef THROUGHTIME_FLOPS_A_THREAD
+#define THROUGHTIME_FLOPS_A_THREAD 400e3
+#endif
+
+THROUGHTIME_INLINE int ranks_for(const Device* device, double flops) {
+  const double worth = flops / THROUGHTIME_FLOPS_A_THREAD + 1;
+  return worth < device->threads ? (int)worth : device->threads;
+}
+
+THROUGHTIME_INLINE float* scratch_floats(Device* device, int64_t floats) {
+  return static_cast<float*>(device->scratch(device, (size_t)floats * sizeof(float)));
+}
+
+}  // namespace
+}  // namespace throughtime
