@@ -22,12 +22,17 @@ struct PendingRead : Read {
   Napi::ObjectReference target;
 };
 
-class Addon {
+// One engine as JavaScript sees it: an object of functions and the mailbox.
+class Opened {
  public:
-  explicit Addon(Napi::Env env) : env_(env) {}
+  Opened(Napi::Env env, const std::string& isa, int threads);
+  ~Opened() { engine_.shutdown(); }
+  Opened(const Opened&) = delete;
+  Opened& operator=(const Opened&) = delete;
 
-  // open(isa: string, threads: number): the device as an object of functions. "" and 0 choose.
-  Napi::Value open(const Napi::CallbackInfo& info);
+  Napi::Object face() const { return face_.Value(); }
+  // Called while the environment goes: nothing may reach it any more.
+  void shutdown() { engine_.shutdown(); }
 
   Napi::Value alloc(const Napi::CallbackInfo&);
   Napi::Value free(const Napi::CallbackInfo&);
@@ -42,8 +47,8 @@ class Addon {
   Napi::Value set_threads(const Napi::CallbackInfo& info);
 
  private:
-  static void settle(Napi::Env env, Napi::Function, Addon* self, void*);
-  using Notify = Napi::TypedThreadSafeFunction<Addon, void, settle>;
+  static void settle(Napi::Env env, Napi::Function, Opened* self, void*);
+  using Notify = Napi::TypedThreadSafeFunction<Opened, void, settle>;
 
   void finished(Read* read);
   void report_memory();
@@ -51,15 +56,15 @@ class Addon {
   void* data_of(const Napi::Value& value, int32_t buffer) const;
 
   Napi::Env env_;
-  std::unique_ptr<Engine> engine_;
-  int32_t* ints_ = nullptr;
-  double* floats_ = nullptr;
-  Napi::ObjectReference mailbox_;
+  Napi::ObjectReference face_;  // keeps the mailbox alive
+  int32_t* ints_;
+  double* floats_;
   int64_t reported_ = 0;
   Notify notify_;
   std::vector<std::unique_ptr<PendingRead>> pending_;
   std::mutex mutex_;
   std::vector<Read*> finished_;  // guarded by mutex_
+  Engine engine_;
 };
 
 // A call as it lies in the mailbox: [kernel, inputs, outputs, ints, floats, then the entries of each but the floats].
@@ -77,122 +82,116 @@ size_t parse(const int32_t* ints, const double* floats, Call* call) {
   return 5 + call->input_count + call->output_count + call->int_count;
 }
 
-using Method = Napi::Value (Addon::*)(const Napi::CallbackInfo&);
-
-template <Method method>
-Napi::Value guarded(const Napi::CallbackInfo& info) {
+template <class F>
+Napi::Value guarded(Napi::Env env, const F& body) {
   try {
-    return (static_cast<Addon*>(info.Data())->*method)(info);
+    return body();
   } catch (const Napi::Error&) {
     throw;
   } catch (const std::bad_alloc&) {
-    throw Napi::Error::New(info.Env(), "cpu: out of memory");
+    throw Napi::Error::New(env, "cpu: out of memory");
   } catch (const std::exception& error) {
-    throw Napi::Error::New(info.Env(), error.what());
+    throw Napi::Error::New(env, error.what());
   }
 }
 
-Napi::Value Addon::open(const Napi::CallbackInfo& info) {
-  if (engine_) throw Napi::Error::New(env_, "cpu: the device is open");
-  const int threads = info[1].As<Napi::Number>().Int32Value();
-  auto engine = std::make_unique<Engine>(info[0].As<Napi::String>().Utf8Value(), threads > 0 ? threads : available_cores(),
-                                         [this](Read* read) { finished(read); });
-  engine_ = std::move(engine);
-  notify_ = Notify::New(env_, "throughtime", 0, 1, this);
-  notify_.Unref(env_);
-  env_.AddCleanupHook([this] { engine_->shutdown(); });
+template <Napi::Value (Opened::*method)(const Napi::CallbackInfo&)>
+Napi::Value call(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return (static_cast<Opened*>(info.Data())->*method)(info); });
+}
 
-  Napi::Object device = Napi::Object::New(env_);
+Opened::Opened(Napi::Env env, const std::string& isa, int threads)
+    : env_(env), engine_(isa, threads > 0 ? threads : available_cores(), [this](Read* read) { finished(read); }) {
+  Napi::Object face = Napi::Object::New(env_);
   Napi::Int32Array ints = Napi::Int32Array::New(env_, kMailInts);
   Napi::Float64Array floats = Napi::Float64Array::New(env_, kMailFloats);
   ints_ = ints.Data();
   floats_ = floats.Data();
-  device["ints"] = ints;
-  device["floats"] = floats;
-  device["isa"] = engine_->kernels().isa;
-  device["threads"] = engine_->threads();
+  face["ints"] = ints;
+  face["floats"] = floats;
+  face["isa"] = engine_.kernels().isa;
+  face["threads"] = engine_.threads();
   Napi::Object kernels = Napi::Object::New(env_);
   int index = 0;
-  for (const KernelEntry& entry : engine_->kernels().kernels) {
+  for (const KernelEntry& entry : engine_.kernels().kernels) {
     Napi::Object kernel = Napi::Object::New(env_);
     kernel["index"] = index++;
     kernel["info"] = entry.info;
     kernels[entry.name] = kernel;
   }
-  device["kernels"] = kernels;
-  const auto add = [&](const char* name, Napi::Value (*function)(const Napi::CallbackInfo&)) {
-    device[name] = Napi::Function::New(env_, function, name, this);
-  };
-  add("alloc", guarded<&Addon::alloc>);
-  add("free", guarded<&Addon::free>);
-  add("run", guarded<&Addon::run>);
-  add("write", guarded<&Addon::write>);
-  add("read", guarded<&Addon::read>);
-  add("readSync", guarded<&Addon::read_sync>);
-  add("compile", guarded<&Addon::compile>);
-  add("replay", guarded<&Addon::replay>);
-  add("release", guarded<&Addon::release>);
-  add("memory", guarded<&Addon::memory>);
-  add("setThreads", guarded<&Addon::set_threads>);
-  mailbox_ = Napi::Persistent(device);
-  return device;
+  face["kernels"] = kernels;
+  const auto add = [&](const char* name, Napi::Value (*function)(const Napi::CallbackInfo&)) { face[name] = Napi::Function::New(env_, function, name, this); };
+  add("alloc", call<&Opened::alloc>);
+  add("free", call<&Opened::free>);
+  add("run", call<&Opened::run>);
+  add("write", call<&Opened::write>);
+  add("read", call<&Opened::read>);
+  add("readSync", call<&Opened::read_sync>);
+  add("compile", call<&Opened::compile>);
+  add("replay", call<&Opened::replay>);
+  add("release", call<&Opened::release>);
+  add("memory", call<&Opened::memory>);
+  add("setThreads", call<&Opened::set_threads>);
+  face_ = Napi::Persistent(face);
+  notify_ = Notify::New(env_, "throughtime", 0, 1, this);
+  notify_.Unref(env_);
 }
 
-void Addon::report_memory() {
-  const int64_t change = static_cast<int64_t>(engine_->held_bytes()) - reported_;
+void Opened::report_memory() {
+  const int64_t change = static_cast<int64_t>(engine_.held_bytes()) - reported_;
   if (change < kMemoryStep && change > -kMemoryStep) return;
   reported_ += change;
   Napi::MemoryManagement::AdjustExternalMemory(env_, change);
 }
 
 // Mailbox: floats[0] elements, ints[0] dtype; leaves the handle in ints[0].
-Napi::Value Addon::alloc(const Napi::CallbackInfo&) {
-  ints_[0] = engine_->alloc(static_cast<size_t>(floats_[0]), static_cast<DType>(ints_[0]));
+Napi::Value Opened::alloc(const Napi::CallbackInfo&) {
+  ints_[0] = engine_.alloc(static_cast<size_t>(floats_[0]), static_cast<DType>(ints_[0]));
   report_memory();
   return {};
 }
 
 // Mailbox: ints[0] handle.
-Napi::Value Addon::free(const Napi::CallbackInfo&) {
-  engine_->free(ints_[0]);
+Napi::Value Opened::free(const Napi::CallbackInfo&) {
+  engine_.free(ints_[0]);
   return {};
 }
 
-Napi::Value Addon::run(const Napi::CallbackInfo&) {
+Napi::Value Opened::run(const Napi::CallbackInfo&) {
   Call call;
   parse(ints_, floats_, &call);
-  engine_->run(call);
+  engine_.run(call);
   return {};
 }
 
-void* Addon::data_of(const Napi::Value& value, int32_t buffer) const {
+void* Opened::data_of(const Napi::Value& value, int32_t buffer) const {
   napi_typedarray_type type;
   size_t length;
   void* data;
   if (napi_get_typedarray_info(env_, value, &type, &length, &data, nullptr, nullptr) != napi_ok) throw Napi::TypeError::New(env_, "cpu: data must be a typed array");
-  const bool right = type == (engine_->dtype(buffer) == F32 ? napi_float32_array : napi_int32_array);
-  const size_t elements = engine_->elements(buffer);
+  const bool right = type == (engine_.dtype(buffer) == F32 ? napi_float32_array : napi_int32_array);
+  const size_t elements = engine_.elements(buffer);
   if (!right || length != elements) {
-    throw Napi::RangeError::New(env_, std::string("cpu: data must be ") + std::to_string(elements) + (engine_->dtype(buffer) == F32 ? " float32" : " int32") +
+    throw Napi::RangeError::New(env_, std::string("cpu: data must be ") + std::to_string(elements) + (engine_.dtype(buffer) == F32 ? " float32" : " int32") +
                                           " elements but is " + std::to_string(length) + (right ? "" : " of another type"));
   }
   return data;
 }
 
 // write(buffer, data)
-Napi::Value Addon::write(const Napi::CallbackInfo& info) {
+Napi::Value Opened::write(const Napi::CallbackInfo& info) {
   const int32_t buffer = info[0].As<Napi::Number>().Int32Value();
-  engine_->write(buffer, data_of(info[1], buffer));
+  engine_.write(buffer, data_of(info[1], buffer));
   return {};
 }
 
 // read(buffer, into): undefined if `into` is filled, else a promise of it.
-Napi::Value Addon::read(const Napi::CallbackInfo& info) {
+Napi::Value Opened::read(const Napi::CallbackInfo& info) {
   const int32_t buffer = info[0].As<Napi::Number>().Int32Value();
   void* into = data_of(info[1], buffer);
   auto pending = std::make_unique<PendingRead>(env_, info[1].As<Napi::TypedArray>());
   pending->into = into;
-  if (engine_->read(buffer, pending.get())) {
+  if (engine_.read(buffer, pending.get())) {
     if (!pending->error.empty()) throw Napi::Error::New(env_, pending->error);
     return {};
   }
@@ -203,7 +202,7 @@ Napi::Value Addon::read(const Napi::CallbackInfo& info) {
 }
 
 // On the queue's thread.
-void Addon::finished(Read* read) {
+void Opened::finished(Read* read) {
   bool first;
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -213,7 +212,7 @@ void Addon::finished(Read* read) {
   if (first) notify_.NonBlockingCall();
 }
 
-void Addon::settle(Napi::Env env, Napi::Function, Addon* self, void*) {
+void Opened::settle(Napi::Env env, Napi::Function, Opened* self, void*) {
   if (env == nullptr) return;
   std::vector<Read*> done;
   {
@@ -233,17 +232,17 @@ void Addon::settle(Napi::Env env, Napi::Function, Addon* self, void*) {
 }
 
 // readSync(buffer, into)
-Napi::Value Addon::read_sync(const Napi::CallbackInfo& info) {
+Napi::Value Opened::read_sync(const Napi::CallbackInfo& info) {
   const int32_t buffer = info[0].As<Napi::Number>().Int32Value();
   Read read;
   read.into = data_of(info[1], buffer);
-  engine_->read_now(buffer, &read);
+  engine_.read_now(buffer, &read);
   if (!read.error.empty()) throw Napi::Error::New(env_, read.error);
   return {};
 }
 
 // compile(ints, floats): calls one after another, each as in the mailbox.
-Napi::Value Addon::compile(const Napi::CallbackInfo& info) {
+Napi::Value Opened::compile(const Napi::CallbackInfo& info) {
   Napi::Int32Array ints = info[0].As<Napi::Int32Array>();
   const double* floats = info[1].As<Napi::Float64Array>().Data();
   std::vector<Call> calls;
@@ -253,43 +252,63 @@ Napi::Value Addon::compile(const Napi::CallbackInfo& info) {
     floats += call.float_count;
     calls.push_back(call);
   }
-  return Napi::Number::New(env_, engine_->compile(calls));
+  return Napi::Number::New(env_, engine_.compile(calls));
 }
 
 // replay(program, input, data, output, into)
-Napi::Value Addon::replay(const Napi::CallbackInfo& info) {
+Napi::Value Opened::replay(const Napi::CallbackInfo& info) {
   const int program = info[0].As<Napi::Number>().Int32Value();
   const int32_t input = info[1].As<Napi::Number>().Int32Value();
   const int32_t output = info[3].As<Napi::Number>().Int32Value();
   const void* data = data_of(info[2], input);
   Read read;
   read.into = data_of(info[4], output);
-  engine_->replay(program, input, data, output, &read);
+  engine_.replay(program, input, data, output, &read);
   if (!read.error.empty()) throw Napi::Error::New(env_, read.error);
   return {};
 }
 
-Napi::Value Addon::release(const Napi::CallbackInfo& info) {
-  engine_->release(info[0].As<Napi::Number>().Int32Value());
+Napi::Value Opened::release(const Napi::CallbackInfo& info) {
+  engine_.release(info[0].As<Napi::Number>().Int32Value());
   return {};
 }
 
 // Mailbox: leaves the number of live buffers in floats[0] and their bytes in floats[1].
-Napi::Value Addon::memory(const Napi::CallbackInfo&) {
-  floats_[0] = static_cast<double>(engine_->buffer_count());
-  floats_[1] = static_cast<double>(engine_->buffer_bytes());
+Napi::Value Opened::memory(const Napi::CallbackInfo&) {
+  floats_[0] = static_cast<double>(engine_.buffer_count());
+  floats_[1] = static_cast<double>(engine_.buffer_bytes());
   return {};
 }
 
-Napi::Value Addon::set_threads(const Napi::CallbackInfo& info) {
-  engine_->set_threads(info[0].As<Napi::Number>().Int32Value());
+Napi::Value Opened::set_threads(const Napi::CallbackInfo& info) {
+  engine_.set_threads(info[0].As<Napi::Number>().Int32Value());
   return {};
+}
+
+// What lives as long as the environment (the process's main thread or a worker).
+struct Addon {
+  std::vector<std::unique_ptr<Opened>> devices;
+};
+
+// open(isa: string, threads: number): a device as an object of functions. "" and 0 choose.
+Napi::Value open(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    auto device = std::make_unique<Opened>(info.Env(), info[0].As<Napi::String>().Utf8Value(), info[1].As<Napi::Number>().Int32Value());
+    // After the thread-safe function, so that this hook is called before it goes.
+    info.Env().AddCleanupHook([](Opened* opened) { opened->shutdown(); }, device.get());
+    const Napi::Object face = device->face();
+    static_cast<Addon*>(info.Data())->devices.push_back(std::move(device));
+    return face;
+  });
 }
 
 Napi::Object start(Napi::Env env, Napi::Object exports) {
-  auto* addon = new Addon(env);
+  auto* addon = new Addon();
   env.SetInstanceData(addon);
-  exports["open"] = Napi::Function::New(env, guarded<&Addon::open>, "open", addon);
+  exports["open"] = Napi::Function::New(env, open, "open", addon);
+  Napi::Array isas = Napi::Array::New(env);
+  for (const std::string& isa : usable_isas()) isas[isas.Length()] = isa;
+  exports["isas"] = isas;
   return exports;
 }
 

@@ -1,5 +1,6 @@
 #include "isa.h"
 #include "math.h"
+#include "nest.h"
 #include "parallel.h"
 
 namespace throughtime {
@@ -67,33 +68,14 @@ void zip(F f, const float* a, size_t sa, const float* b, size_t sb, float* y, si
   }
 }
 
-// ints [rank, dims..., strides of a..., strides of b...]
+// ints: the nest of a and b
 template <class F>
 void binary(const Args& args, Device* device) {
   const float *a = data(args.in[0]), *b = data(args.in[1]);
   float* y = data(args.out[0]);
-  const int rank = args.ints[0];
-  const int32_t *dims = args.ints + 1, *sa = dims + rank, *sb = sa + rank;
-  const size_t n = args.out[0]->elements;
-  if (rank == 0) {
-    if (n) zip(F{}, a, 1, b, 1, y, 1);
-    return;
-  }
-  const size_t row = dims[rank - 1];
-  for_range(device, n, kGrain, [=](size_t begin, size_t end) {
-    while (begin < end) {
-      size_t rest = begin / row, column = begin % row;
-      size_t at_a = column * sa[rank - 1], at_b = column * sb[rank - 1];
-      for (int d = rank - 2; d >= 0; d--) {
-        const size_t index = rest % dims[d];
-        rest /= dims[d];
-        at_a += index * sa[d];
-        at_b += index * sb[d];
-      }
-      const size_t length = row - column < end - begin ? row - column : end - begin;
-      zip(F{}, a + at_a, sa[rank - 1], b + at_b, sb[rank - 1], y + begin, length);
-      begin += length;
-    }
+  const Nest<2> nest(args.ints);
+  for_range(device, args.out[0]->elements, kGrain, [=](size_t begin, size_t end) {
+    nest.rows(begin, end, [=](size_t i, const int64_t* at, size_t n) { zip(F{}, a + at[0], nest.step[0], b + at[1], nest.step[1], y + i, n); });
   });
 }
 
@@ -106,6 +88,46 @@ struct Minimum { Vec operator()(Vec a, Vec b) const { return a < b || a != a ? a
 struct Greater { Vec operator()(Vec a, Vec b) const { return a > b ? splat(1.0f) : Vec{}; } };
 struct LessEqual { Vec operator()(Vec a, Vec b) const { return a <= b ? splat(1.0f) : Vec{}; } };
 struct Equal { Vec operator()(Vec a, Vec b) const { return a == b ? splat(1.0f) : Vec{}; } };
+
+// ints: the nest of condition, a and b
+void where(const Args& args, Device* device) {
+  const float *condition = data(args.in[0]), *a = data(args.in[1]), *b = data(args.in[2]);
+  float* y = data(args.out[0]);
+  const Nest<3> nest(args.ints);
+  const int64_t sc = nest.step[0], sa = nest.step[1], sb = nest.step[2];
+  for_range(device, args.out[0]->elements, kGrain, [=](size_t begin, size_t end) {
+    nest.rows(begin, end, [=](size_t first, const int64_t* at, size_t n) {
+      const float *c = condition + at[0], *p = a + at[1], *q = b + at[2];
+      for (size_t i = 0; i < n; i++) y[first + i] = c[i * sc] != 0.0f ? p[i * sa] : q[i * sb];
+    });
+  });
+}
+
+// floats [low, high]; NaN stays
+void clamp(const Args& args, Device* device) {
+  const float low = args.floats[0], high = args.floats[1];
+  map_all(args, device, [=](Vec x) { return x < low ? splat(low) : x > high ? splat(high) : x; });
+}
+
+// Towards int32 the fraction is cut off and the rest taken modulo 2^32, as JavaScript does.
+void cast(const Args& args, Device* device) {
+  const Buffer &x = *args.in[0], &y = *args.out[0];
+  const float* real = static_cast<const float*>(x.data);
+  const int32_t* whole = static_cast<const int32_t*>(x.data);
+  float* to_real = static_cast<float*>(y.data);
+  int32_t* to_whole = static_cast<int32_t*>(y.data);
+  if (x.dtype == y.dtype) {
+    __builtin_memcpy(y.data, x.data, y.elements * 4);
+  } else if (y.dtype == F32) {
+    for_range(device, y.elements, kGrain, [=](size_t begin, size_t end) {
+      for (size_t i = begin; i < end; i++) to_real[i] = static_cast<float>(whole[i]);
+    });
+  } else {
+    for_range(device, y.elements, kGrain, [=](size_t begin, size_t end) {
+      for (size_t i = begin; i < end; i++) to_whole[i] = __builtin_fabsf(real[i]) < 9.2e18f ? static_cast<int32_t>(static_cast<int64_t>(real[i])) : 0;
+    });
+  }
+}
 
 // floats [value]
 void fill(const Args& args, Device* device) {
@@ -147,6 +169,9 @@ const KernelEntry entries[] = {
     {"tanh", unary<Tanh>, 0},
     {"relu", unary<Relu>, 0},
     {"affine", affine, 0},
+    {"clamp", clamp, 0},
+    {"where", where, 0},
+    {"cast", cast, 0},
     {"add", binary<Add>, 0},
     {"sub", binary<Sub>, 0},
     {"mul", binary<Mul>, 0},

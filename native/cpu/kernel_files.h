@@ -3,6 +3,13 @@
 
 #define THROUGHTIME_KERNEL_FILES(X) \
   X(elementwise) \
+  X(reduce) \
+  X(movement) \
   X(sequence) \
+  X(gather) \
+  X(softmax) \
+  X(norm) \
+  X(random) \
+  X(optim) \
   X(matmul) \
   X(sweep)

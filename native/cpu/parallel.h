@@ -5,7 +5,7 @@
 namespace throughtime {
 namespace {
 
-// Calls body(begin, end) for parts of [0, n), each of at least `grain` but for the last, starting at multiples of 64.
+// Calls body(begin, end) for parts of [0, n), each of at least `grain` but for the last; long ones start at cache lines.
 // The parts depend on the number of threads: a result must not depend on where they meet.
 template <class F>
 void for_range(Device* device, size_t n, size_t grain, const F& body) {
@@ -19,14 +19,14 @@ void for_range(Device* device, size_t n, size_t grain, const F& body) {
     if (n > 0) body(size_t{0}, n);
     return;
   }
-  context.part = ((n + ranks - 1) / ranks + 63) / 64 * 64;
+  context.part = (n + ranks - 1) / ranks;
+  if (context.part >= 1024) context.part = (context.part + 63) / 64 * 64;
   device->parallel(
       device, static_cast<int>(ranks),
       [](void* shared, int rank, int) {
         const Context& c = *static_cast<const Context*>(shared);
         const size_t begin = rank * c.part;
-        const size_t end = c.n - begin < c.part ? c.n : begin + c.part;
-        if (begin < c.n) (*c.body)(begin, end);
+        if (begin < c.n) (*c.body)(begin, c.n - begin < c.part ? c.n : begin + c.part);
       },
       &context);
 }

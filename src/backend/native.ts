@@ -148,17 +148,19 @@ function encode(into: Int32Array, at: number, kernel: number, { inputs, outputs,
   return at;
 }
 
-let loaded: NativeBackend | Error | null = null;
+let addon: { open(isa: string, threads: number): NativeDevice } | null = null;
 
-function load(): NativeBackend | Error {
-  try {
+/**
+ * A native device of its own, with its own queue and threads; `isa` and `threads` default to the best and all cores.
+ * @throws if the addon does not load or this processor lacks the instruction set.
+ */
+export function openNative(isa = "", threads = 0): NativeBackend {
+  if (!addon) {
     const require = createRequire(import.meta.url);
     const find = require("node-gyp-build") as { resolve(root: string): string };
-    const addon = require(find.resolve(fileURLToPath(new URL("../../", import.meta.url)))) as { open(isa: string, threads: number): NativeDevice };
-    return new NativeBackend(addon.open(process.env.THROUGHTIME_ISA ?? "", threadsAsked()));
-  } catch (error) {
-    return error instanceof Error ? error : new Error(String(error));
+    addon = require(find.resolve(fileURLToPath(new URL("../../", import.meta.url)))) as typeof addon;
   }
+  return new NativeBackend(addon!.open(isa, threads));
 }
 
 /** THROUGHTIME_THREADS, or 0 for as many as there are cores. */
@@ -170,7 +172,17 @@ function threadsAsked(): number {
   return threads;
 }
 
-/** The native backend. @throws if it cannot be used here, saying why. */
+let loaded: NativeBackend | Error | null = null;
+
+function load(): NativeBackend | Error {
+  try {
+    return openNative(process.env.THROUGHTIME_ISA, threadsAsked());
+  } catch (error) {
+    return error instanceof Error ? error : new Error(String(error));
+  }
+}
+
+/** The process's native backend. @throws if it cannot be used here, saying why. */
 export function loadNative(): NativeBackend {
   loaded ??= load();
   if (loaded instanceof Error) throw new Error(`the cpu device cannot be used: ${loaded.message}`, { cause: loaded });
