@@ -46,3 +46,6 @@ export { clipGradNorm, clipGradValue } from "./train/clip.js";
 export { CarriedState } from "./train/carried.js";
 export { train, evaluate, type TrainOptions, type TrainStep, type EvaluateOptions, type LossOptions, type ForwardArguments, type Trainable } from "./train/train.js";
 export type { TensorBatch } from "./train/source.js";
+export { saveCheckpoint, readCheckpoint, saveWeights, loadWeights, Checkpoint, type CheckpointParts, type CheckpointNotes, type Generators } from "./io/checkpoint.js";
+export { loadLanguageModel, describeLanguageModel, type LoadedLanguageModel } from "./io/languageModel.js";
+export type { Json } from "./io/metadata.js";

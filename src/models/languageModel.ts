@@ -7,7 +7,7 @@ import { Module, type Placement } from "../nn/module.js";
 import type { ForwardOptions, Recurrent } from "../nn/recurrent.js";
 import { streamModel, type Stream } from "../nn/stream.js";
 import { checkCount, checkOptions } from "../tensor/check.js";
-import { showShape } from "../tensor/op.js";
+import { showShape, type Shape } from "../tensor/op.js";
 import { defaultGenerator, type Generator } from "../tensor/random.js";
 import { scope } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -18,6 +18,9 @@ const stacks = {
   gru: (i: number, h: number, options: object) => new GRU(i, h, options) as Recurrent<string>,
   elman: (i: number, h: number, options: object) => new RNN(i, h, options) as Recurrent<string>,
 } as const;
+
+/** Gates of each, for the shapes of its weights. */
+const gates = { lstm: 4, gru: 3, elman: 1 } as const;
 
 /** The recurrent layers a language model can be built of. */
 export type CellName = keyof typeof stacks;
@@ -51,6 +54,21 @@ export interface SampleOptions extends SamplingOptions {
   readonly generator?: Generator;
   /** Ends the sequence early, without an error. */
   readonly signal?: AbortSignal;
+}
+
+/** Names and shapes of the parameters of such a model, without making it. */
+export function* languageModelShapes(vocabSize: number, config: Required<LanguageModelConfig>): Iterable<[string, Shape]> {
+  const { cell, hidden, layers, embed, tie } = config;
+  const rows = gates[cell] * hidden;
+  yield ["embed.weight", [vocabSize, embed]];
+  for (let k = 0; k < layers; k++) {
+    yield [`rnn.weight_ih_l${k}`, [rows, k === 0 ? embed : hidden]];
+    yield [`rnn.weight_hh_l${k}`, [rows, hidden]];
+    yield [`rnn.bias_ih_l${k}`, [rows]];
+    yield [`rnn.bias_hh_l${k}`, [rows]];
+  }
+  if (!tie) yield ["head.weight", [vocabSize, hidden]];
+  yield ["head.bias", [vocabSize]];
 }
 
 /** Milliseconds of sampling between turns of the event loop. */

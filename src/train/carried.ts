@@ -10,7 +10,7 @@ import { Tensor } from "../tensor/tensor.js";
 export function mapTree(state: StateTree, f: (t: Tensor) => Tensor): StateTree {
   if (state instanceof Tensor) return f(state);
   if (Array.isArray(state)) return state.map((part: StateTree) => mapTree(part, f));
-  return Object.fromEntries(Object.entries(state).map(([name, part]) => [name, mapTree(part as StateTree, f)]));
+  return Object.fromEntries(Object.entries(state).map(([name, part]) => [name, mapTree(part, f)]));
 }
 
 /** The inverse of `leaves`. A level whose names are 0, 1, 2, ... is an array. */
