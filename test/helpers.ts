@@ -1,7 +1,9 @@
 import type { Backend } from "../src/backend/backend.js";
-import { device, Generator, tensor, type DeviceName, type Tensor } from "../src/index.js";
+import { openNative, type NativeBackend } from "../src/backend/native.js";
+import { device, tensor, type DeviceName, type Tensor } from "../src/index.js";
 import { apply, applyFused, applyOn } from "../src/tensor/apply.js";
 import { definedFused, definedOps, size, type Case, type CaseInput, type MaybeTensor } from "../src/tensor/op.js";
+import { words } from "../src/tensor/philox.js";
 
 /** Whether the native kernels are there; without them everything that compares with them is skipped, aloud. */
 export const nativeAvailable = device.info().devices.some(({ name, available }) => name === "cpu" && available);
@@ -9,6 +11,18 @@ export const nativeAvailable = device.info().devices.some(({ name, available }) 
 /** The devices of this machine: `reference`, and `cpu` where the addon loads. */
 export function devicesUnderTest(): DeviceName[] {
   return nativeAvailable ? ["reference", "cpu"] : ["reference"];
+}
+
+/** A native device of its own for each instruction set of this processor. */
+export function nativeBackends(threads: number): { readonly isa: string; readonly backend: NativeBackend }[] {
+  if (!nativeAvailable) return [];
+  return ["base", "avx2", "avx512", "neon"].flatMap((isa) => {
+    try {
+      return [{ isa, backend: openNative(isa, threads) }];
+    } catch {
+      return [];
+    }
+  });
 }
 
 /** Anything the library can apply: the loops over ops see no difference between primitives and fused ops. */
@@ -44,9 +58,12 @@ export function everyOp(): Applicable[] {
 export function caseValues(input: NonNullable<CaseInput>, position: number): number[] {
   if ("values" in input) return [...input.values];
   const { low = -1, high = 1, dtype, shape } = input;
-  const generator = new Generator(1000 + position);
-  const draw = () => low + (high - low) * generator.next();
-  return Array.from({ length: size(shape) }, () => (dtype === "int32" ? Math.floor(draw()) : Math.fround(draw())));
+  const drawn = new Array<number>(size(shape));
+  words(drawn.length, [1000 + position, 0, 0, 0], (i, word) => {
+    const value = low + (high - low) * (word / 2 ** 32);
+    drawn[i] = dtype === "int32" ? Math.floor(value) : Math.fround(value);
+  });
+  return drawn;
 }
 
 /** The inputs of a case on a device, floating ones as `dtype`. */

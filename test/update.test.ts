@@ -1,10 +1,21 @@
 import { describe, expect, test } from "vitest";
 import { clipNorm, clipValue, device, normal, tensor, zeros, full, Generator, type Tensor } from "../src/index.js";
 import { adagradUpdate, adamUpdate, rmspropUpdate, sgdUpdate } from "../src/ops/update.js";
-import { nativeAvailable } from "./helpers.js";
+import type { Backend } from "../src/backend/backend.js";
+import { devicesUnderTest, nativeBackends } from "./helpers.js";
 
 type DTypeOfFloats = "float32" | "float64";
-const shapes = [[1], [7], [13, 33], [5000]];
+const shapes = [[1], [7], [13, 33], [40_007]];
+
+const draws = new Map<number, Float32Array[]>();
+
+/** Normal numbers, drawn once for each seed. */
+function drawn(seed: number): Float32Array[] {
+  const generator = new Generator(seed);
+  const made = draws.get(seed) ?? shapes.map((shape) => Float32Array.from(normal(shape, { generator, device: device("reference") }).dataSync()));
+  draws.set(seed, made);
+  return made;
+}
 
 /** Parameters, gradients of four steps, and states, the same numbers wherever they are made. */
 class Bench {
@@ -12,15 +23,14 @@ class Bench {
   readonly states: Tensor[][] = [];
 
   constructor(
-    readonly on: ReturnType<typeof device>,
+    readonly on: Backend,
     readonly dtype: DTypeOfFloats,
   ) {
     this.params = this.draw(1);
   }
 
-  draw(seed: number, std = 1): Tensor[] {
-    const generator = new Generator(seed);
-    return shapes.map((shape) => tensor(Float32Array.from(normal(shape, { generator, std, device: device("reference") }).dataSync()), { shape, dtype: this.dtype, device: this.on }));
+  draw(seed: number): Tensor[] {
+    return drawn(seed).map((values, k) => tensor(values, { shape: shapes[k], dtype: this.dtype, device: this.on }));
   }
 
   state(value = 0): Tensor[] {
@@ -85,7 +95,7 @@ for (const weightDecay of [0, 0.1]) {
     };
   }
   for (const [momentum, centered] of [[0, false], [0.9, false], [0, true], [0.9, true]] as const) {
-    const [alpha, eps] = [0.95, 1e-6];
+    const [alpha, eps] = [0.95, 1e-2];
     runs[`rmsprop momentum ${momentum} centered ${centered} decay ${weightDecay}`] = {
       scalar() {
         let [v, mean, b] = [0, 0, 0];
@@ -122,6 +132,7 @@ for (const weightDecay of [0, 0.1]) {
 }
 
 const STEPS = 4;
+const natives = nativeBackends(2);
 
 function train(trainer: Trainer, bench: Bench): number[][] {
   const update = trainer(bench);
@@ -151,15 +162,19 @@ describe.each(Object.entries(runs))("%s", (_, { scalar, trainer }) => {
     });
   });
 
-  // A few float32 roundings a step, at values of order one. A centered spread v - mean^2 cancels in the first steps,
-  // where its square root is taken: it loses half the digits there, on any device in float32.
-  test.skipIf(!nativeAvailable)("the native kernel agrees", () => {
+  // A few float32 roundings a step, at values of order one. RMSprop's eps is large enough here that a gradient which
+  // weight decay all but cancels does not come out enlarged with its rounding error.
+  test.each(natives)("the native kernel agrees on $isa", ({ backend }) => {
     const expected = train(trainer, new Bench(device("reference"), "float32"));
-    train(trainer, new Bench(device("cpu"), "float32")).forEach((values, k) => expectClose(values, expected[k], 4e-6, `tensor ${k}`));
+    backend.setThreads(2);
+    const got = train(trainer, new Bench(backend, "float32"));
+    got.forEach((values, k) => expectClose(values, expected[k], 4e-6, `tensor ${k}`));
+    backend.setThreads(1);
+    expect(train(trainer, new Bench(backend, "float32"))).toEqual(got);
   });
 });
 
-describe.each(nativeAvailable ? (["reference", "cpu"] as const) : (["reference"] as const))("clipping on %s", (name) => {
+describe.each(devicesUnderTest())("clipping on %s", (name) => {
   const on = device(name);
   const make = (...data: number[]) => tensor(data, { device: on });
   const values = (t: Tensor) => Array.from(t.dataSync());
@@ -186,7 +201,7 @@ describe.each(nativeAvailable ? (["reference", "cpu"] as const) : (["reference"]
 
   test("the norm of many elements, in several chunks", () => {
     const grads = shapes.map((shape, i) => full(shape, i + 1, { device: on }));
-    const expected = Math.sqrt(1 + 7 * 4 + 13 * 33 * 9 + 5000 * 16);
+    const expected = Math.sqrt(1 + 7 * 4 + 13 * 33 * 9 + 40_007 * 16);
     expect(clipNorm(grads, 1e9).dataSync()[0]).toBeCloseTo(expected, 3);
     const large = full([100_003], 1e25, { device: on });
     expect(clipNorm([large], 1).dataSync()[0] / (1e25 * Math.sqrt(100_003))).toBeCloseTo(1, 6);

@@ -16,6 +16,9 @@ export function defineReference(name: string, kernel: ReferenceKernel): void {
   kernels.set(name, kernel);
 }
 
+/** Names of all kernels there are. */
+export const definedKernels = (): readonly string[] => [...kernels.keys()];
+
 /** The readable backend: every kernel a JavaScript loop that computes in double precision, run at once. */
 export class ReferenceBackend implements Backend {
   readonly name = "reference";
