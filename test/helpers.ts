@@ -1,4 +1,4 @@
-import type { Backend } from "../src/backend/backend.js";
+import type { Backend, TypedArray } from "../src/backend/backend.js";
 import { openNative, type NativeBackend } from "../src/backend/native.js";
 import { device, tensor, type DeviceName, type Tensor } from "../src/index.js";
 import { apply, applyFused, applyOn } from "../src/tensor/apply.js";
@@ -80,4 +80,9 @@ export function describeCase({ inputs, attrs }: Case<unknown>): string {
 /** Independent weights for each output: what the loops differentiate is the sum of all outputs times these. */
 export function weightsLike(t: Tensor, k: number): Tensor {
   return tensor(caseValues({ shape: t.shape }, 500 + k), { shape: t.shape, dtype: t.dtype, device: t.device });
+}
+
+/** Whether two arrays hold the same bits. */
+export function sameBits(a: TypedArray, b: TypedArray): boolean {
+  return Buffer.from(a.buffer, a.byteOffset, a.byteLength).equals(Buffer.from(b.buffer, b.byteOffset, b.byteLength));
 }

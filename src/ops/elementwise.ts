@@ -3,8 +3,8 @@ import { defineOp, showShape, size, type CaseInput, type Op, type Shape, type Sp
 import type { Tensor } from "../tensor/tensor.js";
 import { sumTo } from "./reduce.js";
 
-// Unary: the kernel reads no ints. Cases cover one element, odd sizes and sizes past a vector and past a block.
-const unaryShapes: readonly Shape[] = [[1], [7], [13, 33], [3, 5, 129]];
+// Unary: the kernel reads no ints. Cases cover one element, odd sizes, sizes past a vector and past one thread's share.
+const unaryShapes: readonly Shape[] = [[1], [7], [13, 33], [3, 5, 129], [40_007]];
 
 function floats(name: string, { dtype }: Spec): void {
   if (dtype === "int32") throw new TypeError(`${name}: x must be float32 or float64 but is int32`);
@@ -101,6 +101,9 @@ const pairs: readonly (readonly [Shape, Shape])[] = [
   [[3, 1, 7], [2, 1]],
   [[], [3, 2]],
   [[129, 65], [129, 1]],
+  [[40_007], [40_007]],
+  [[203, 301], [301]],
+  [[203, 1], [203, 301]],
 ];
 
 type Derivative = (g: Tensor, a: Tensor, b: Tensor) => Tensor;

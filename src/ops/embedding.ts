@@ -13,7 +13,7 @@ const cases = [
   { ids: { shape: [2, 3], dtype: "int32", values: [4, 0, 4, 4, 2, 4] }, table: [5, 7] },
   { ids: { shape: [13], dtype: "int32", values: [12, 3, 3, 0, 7, 12, 12, 1, 9, 10, 11, 2, 3] }, table: [13, 33] },
   { ids: { shape: [0], dtype: "int32", values: [] }, table: [3, 4] },
-  { ids: { shape: [300], dtype: "int32", values: Array.from({ length: 300 }, (_, i) => (i * i) % 17) }, table: [17, 130] },
+  { ids: { shape: [1201], dtype: "int32", values: Array.from({ length: 1201 }, (_, i) => (i * i) % 17) }, table: [17, 130] },
 ] as const;
 
 /** Rows of a table. The kernel reads ints [ids, rows of the table, features]. */

@@ -56,6 +56,7 @@ const expandOp = stridedOp<{ shape: Shape }>(
     { inputs: [{ shape: [13, 1] }], attrs: { shape: [13, 33] } },
     { inputs: [{ shape: [33] }], attrs: { shape: [13, 33] } },
     { inputs: [{ shape: [5, 1, 3] }], attrs: { shape: [2, 5, 7, 3] } },
+    { inputs: [{ shape: [203, 1] }], attrs: { shape: [2, 203, 301] } },
   ],
 );
 
@@ -77,7 +78,8 @@ const transposeOp = stridedOp<{ axes: readonly number[] }>(
     { inputs: [{ shape: [3, 7, 5] }], attrs: { axes: [1, 0, 2] } },
     { inputs: [{ shape: [3, 7, 5] }], attrs: { axes: [2, 0, 1] } },
     { inputs: [{ shape: [2, 3, 1, 5] }], attrs: { axes: [0, 3, 2, 1] } },
-    { inputs: [{ shape: [130, 67] }], attrs: { axes: [1, 0] } },
+    { inputs: [{ shape: [203, 301] }], attrs: { axes: [1, 0] } },
+    { inputs: [{ shape: [33, 65, 30] }], attrs: { axes: [1, 0, 2] } },
   ],
 );
 
@@ -95,7 +97,7 @@ const flipOp = stridedOp<{ axis: number }>(
     return { shape, offset: shape[axis] > 0 ? (shape[axis] - 1) * strides[axis] : 0, strides: strides.with(axis, -strides[axis]) };
   },
   ([g], { attrs: { axis } }) => [flip(g, axis)],
-  () => [[1], [7, 13], [3, 5, 33]].flatMap((shape) => shape.map((_, axis) => ({ inputs: [{ shape }], attrs: { axis } }))),
+  () => [[1], [7, 13], [3, 5, 33], [203, 301]].flatMap((shape) => shape.map((_, axis) => ({ inputs: [{ shape }], attrs: { axis } }))),
 );
 
 /** Reverses the order of the elements along one axis. */
@@ -122,6 +124,7 @@ const sliceOp = stridedOp<Range>(
     { inputs: [{ shape: [7, 13] }], attrs: { axis: 1, start: 12, end: 13 } },
     { inputs: [{ shape: [3, 33, 5] }], attrs: { axis: 1, start: 1, end: 33 } },
     { inputs: [{ shape: [3, 4] }], attrs: { axis: 1, start: 2, end: 2 } },
+    { inputs: [{ shape: [203, 405] }], attrs: { axis: 1, start: 101, end: 403 } },
   ],
 );
 
@@ -173,6 +176,7 @@ const padOp: Op<Padding> = defineOp({
     { inputs: [{ shape: [7, 13] }], attrs: { axis: 1, before: 0, after: 20 } },
     { inputs: [{ shape: [3, 5, 33] }], attrs: { axis: 1, before: 4, after: 0 } },
     { inputs: [{ shape: [3, 0] }], attrs: { axis: 1, before: 1, after: 2 } },
+    { inputs: [{ shape: [203, 301] }], attrs: { axis: 1, before: 33, after: 7 } },
   ],
 });
 
@@ -193,6 +197,7 @@ const partCases: readonly { readonly shape: Shape; readonly axis: number; readon
   { shape: [7, 13], axis: 1, sizes: [6, 7] },
   { shape: [3, 33, 5], axis: 1, sizes: [1, 0, 32] },
   { shape: [5, 4, 3], axis: 2, sizes: [1, 1, 1] },
+  { shape: [203, 301], axis: 1, sizes: [100, 1, 200] },
 ];
 
 /** Elements of a row of each part: the kernels of `split` and `concat` read ints [outer, width of part 0, width of part 1, ...]. */

@@ -15,7 +15,7 @@ function threeAxes(shape: Shape, axis: number): readonly [number, number, number
   return [size(shape.slice(0, axis)), shape[axis], size(shape.slice(axis + 1))];
 }
 
-const reduceCases = () => [[1, 1], [7, 13], [33, 5, 7], [2, 300, 3], [3, 1000]].flatMap((shape) => shape.map((_, axis) => ({ inputs: [{ shape }], attrs: { axis } })));
+const reduceCases = () => [[1, 1], [7, 13], [33, 5, 7], [2, 300, 3], [3, 1000], [203, 301]].flatMap((shape) => shape.map((_, axis) => ({ inputs: [{ shape }], attrs: { axis } })));
 
 /** Sum over one axis, which stays as size 1. The kernel reads ints [outer, n, inner]. */
 const sumOp: Op<Axis> = defineOp({

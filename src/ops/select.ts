@@ -9,6 +9,7 @@ const triples: readonly (readonly [Shape, Shape, Shape])[] = [
   [[7, 13], [7, 13], [7, 13]],
   [[4, 1], [4, 33], []],
   [[33], [4, 1], [4, 33]],
+  [[203, 301], [301], [203, 1]],
 ];
 
 /** The kernel reads the loopNest of the condition, a and b. */
@@ -51,7 +52,7 @@ const clampOp: Op<{ low: number; high: number }> = defineOp({
     for (let i = 0; i < y.length; i++) y[i] = x[i] < low ? low : x[i] > high ? high : x[i];
   },
   backward: ([g], { inputs: [x], outputs: [y] }) => [mul(g, equal(x, y))],
-  cases: () => [[1], [7], [13, 33]].map((shape) => ({ inputs: [{ shape }], attrs: { low: -0.25, high: 0.5 } })),
+  cases: () => [[1], [7], [13, 33], [40_007]].map((shape) => ({ inputs: [{ shape }], attrs: { low: -0.25, high: 0.5 } })),
 });
 
 /** x kept within [low, high]; NaN stays. The derivative is 1 inside, bounds included, and 0 outside. @throws unless low <= high. */

@@ -12,7 +12,7 @@ import { clamp } from "./select.js";
 const LARGEST = 3.4028234663852886e38;
 
 // Softmax kernels run over the last axis and read ints [rows, entries of a row].
-const rowShapes: readonly Shape[] = [[1], [7, 13], [3, 5, 33], [65, 130], [2, 1000]];
+const rowShapes: readonly Shape[] = [[1], [7, 13], [3, 5, 33], [203, 130], [2, 1000]];
 
 function lastAxis(name: string, { shape, dtype }: Spec): Plan {
   if (dtype === "int32" || shape.length === 0) throw new RangeError(`${name}: x must be floating with at least one axis but is ${dtype} ${showShape(shape)}`);
@@ -66,6 +66,7 @@ const targetCases = [
   { rows: [7], classes: 13, ignoreIndex: -100, targets: [0, 12, -100, 5, 5, -100, 1] },
   { rows: [3, 2], classes: 33, ignoreIndex: 0, targets: [0, 32, 7, 0, 31, 16] },
   { rows: [2], classes: 5, ignoreIndex: -1, targets: [-1, 4] },
+  { rows: [403], classes: 65, ignoreIndex: 3, targets: Array.from({ length: 403 }, (_, i) => (i * i) % 65) },
 ];
 const targetInput = ({ rows, targets }: (typeof targetCases)[number]) => ({ shape: rows, dtype: "int32" as const, values: targets });
 

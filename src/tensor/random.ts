@@ -74,7 +74,7 @@ interface Draw {
   readonly floats: readonly number[];
 }
 
-const drawShapes: readonly Shape[] = [[1], [7], [13, 33], [4097]];
+const drawShapes: readonly Shape[] = [[1], [7], [13, 33], [40_007]];
 const drawCases = (floats: readonly number[]) => () =>
   drawShapes.map((shape, i) => ({ inputs: [], attrs: { shape, dtype: "float32" as const, where: [i - 2, 7 * i, -3 * i, i], floats } }));
 
