@@ -71,6 +71,9 @@ function checkSweep(name: string, cell: CellSpec<string, string>, inputs: readon
   const [n, steps, features] = x.shape;
   const hidden = weightHh!.shape[1];
   const rows = cell.gates.length * hidden;
+  if (x.dtype === "int32") throw new TypeError(`${name}: x must be float32 or float64 but is int32`);
+  const floating = [weightIh, weightHh, biasIh, biasHh, ...states].filter((spec) => spec !== null);
+  if (floating.some((spec) => spec.dtype !== x.dtype)) throw new TypeError(`${name}: weights and states must be ${x.dtype} as x but are ${floating.map((spec) => spec.dtype).join(", ")}`);
   expect("weightIh", weightIh, [rows, features]);
   expect("weightHh", weightHh, [rows, hidden]);
   expect("biasIh", biasIh, [rows]);
