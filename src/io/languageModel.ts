@@ -3,7 +3,6 @@ import {
   cellNames,
   LanguageModel,
   languageModelShapes,
-  type CellName,
   type LanguageModelConfig,
   type LanguageModelOptions,
 } from "../models/languageModel.js";

@@ -144,7 +144,7 @@ export async function* train<R>(
         if (!carryState || given.reset || carried.rows !== batch.inputs.shape[0]) carried.reset();
         const cuts = segments("train", batch, truncate ?? Infinity);
         for (const [start, end] of cuts) {
-          if (signal?.aborted) return;
+          if (start > 0 && signal?.aborted) return;
           const part = scope(() => cut(batch, start, end));
           try {
             if (countTokens(part) > 0) yield await step(part, carryState !== false || end < batch.inputs.shape[1]);
