@@ -148,19 +148,32 @@ function encode(into: Int32Array, at: number, kernel: number, { inputs, outputs,
   return at;
 }
 
-let addon: { open(isa: string, threads: number): NativeDevice } | null = null;
+interface Addon {
+  open(isa: string, threads: number): NativeDevice;
+}
+
+let addon: Addon | null = null;
+
+function requireAddon(): Addon {
+  const require = createRequire(import.meta.url);
+  const root = fileURLToPath(new URL("../../", import.meta.url));
+  const find = require("node-gyp-build") as { resolve(root: string): string };
+  let path: string;
+  try {
+    path = find.resolve(root);
+  } catch {
+    throw new Error(`there is no native addon for ${process.platform} ${process.arch}; to compile it: node ${root}scripts/install.mjs --build`);
+  }
+  return require(path) as Addon;
+}
 
 /**
  * A native device of its own, with its own queue and threads; `isa` and `threads` default to the best and all cores.
  * @throws if the addon does not load or this processor lacks the instruction set.
  */
 export function openNative(isa = "", threads = 0): NativeBackend {
-  if (!addon) {
-    const require = createRequire(import.meta.url);
-    const find = require("node-gyp-build") as { resolve(root: string): string };
-    addon = require(find.resolve(fileURLToPath(new URL("../../", import.meta.url)))) as typeof addon;
-  }
-  return new NativeBackend(addon!.open(isa, threads));
+  addon ??= requireAddon();
+  return new NativeBackend(addon.open(isa, threads));
 }
 
 /** THROUGHTIME_THREADS, or 0 for as many as there are cores. */
