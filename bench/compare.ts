@@ -1,0 +1,165 @@
+/**
+ * Times the library and its peers on this machine, in turns, and prints how they compare:
+ *   npm run bench:compare -- [--peers torch,torch-malloc,onnxruntime] [--python python3] [--rounds 3] [--budget 0.25]
+ *     [--cases FILE] [--shapes S] [--cells C] [--modes M] [--threads N] [--extra NAME=COMMAND]... [--out FILE.md]
+ * torch-malloc is PyTorch with glibc told to keep freed memory. COMMAND is any program that speaks the line protocol of
+ * bench/peers/peer.py.
+ */
+import { spawn, type ChildProcess } from "node:child_process";
+import { availableParallelism, cpus, totalmem } from "node:os";
+import { createInterface } from "node:readline";
+import { setTimeout } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { writeFileAtomic } from "../src/io/files.js";
+import type { BenchCase } from "./cases.js";
+import { machineTime, median, type Measurement } from "./measure.js";
+import { caseFlags, selectCases, stop, threadsOf } from "./select.js";
+import { tables, type Timing } from "./tables.js";
+
+const OURS = "throughtime";
+/** A round counts as quiet if all other programs together used less of the machine than this, in cores. */
+const QUIET = 0.15;
+const here = fileURLToPath(new URL(".", import.meta.url));
+
+type Answer = Partial<Measurement> & { readonly error?: string; readonly ready?: boolean; readonly versions?: Record<string, unknown> };
+
+/** A peer in a process of its own. */
+class Peer {
+  private constructor(
+    readonly name: string,
+    private readonly child: ChildProcess,
+    private readonly lines: AsyncIterator<string>,
+    readonly versions: Record<string, unknown>,
+  ) {}
+
+  static async start(name: string, [program, ...args]: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Peer> {
+    const child = spawn(program, args, {
+      cwd: here,
+      stdio: ["pipe", "pipe", "inherit"],
+      env: { ...process.env, PYTHONDONTWRITEBYTECODE: "1", ...env },
+    });
+    const failed = new Promise<never>((_, reject) =>
+      child.on("error", (cause) => reject(new Error(`${name}: cannot be started: ${cause.message}`))),
+    );
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+    const first = await Promise.race([lines.next(), failed]);
+    if (first.done) throw new Error(`${name}: ended before it was ready`);
+    return new Peer(name, child, lines, (JSON.parse(first.value) as Answer).versions ?? {});
+  }
+
+  async ask(c: BenchCase, budget: number): Promise<Answer> {
+    this.child.stdin!.write(`${JSON.stringify({ case: c.id, budget })}\n`);
+    const answer = await this.lines.next();
+    return answer.done ? { error: "the process ended" } : (JSON.parse(answer.value) as Answer);
+  }
+
+  stop(): void {
+    this.child.stdin!.end();
+  }
+}
+
+function parse() {
+  try {
+    const { values } = parseArgs({
+      options: {
+        ...caseFlags,
+        peers: { type: "string", default: "torch,torch-malloc,onnxruntime" },
+        python: { type: "string", default: "python3" },
+        rounds: { type: "string", default: "3" },
+        budget: { type: "string", default: "0.25" },
+        extra: { type: "string", multiple: true, default: [] },
+        out: { type: "string" },
+      },
+    });
+    const [rounds, budget] = [Number(values.rounds), Number(values.budget)];
+    if (!(Number.isInteger(rounds) && rounds > 0)) throw new RangeError(`--rounds must be a positive integer but is ${values.rounds}`);
+    if (!(budget > 0)) throw new RangeError(`--budget must be a positive number of seconds but is ${values.budget}`);
+    return { ...values, rounds, budget, threads: threadsOf(values) ?? availableParallelism(), cases: selectCases(values) };
+  } catch (error) {
+    return stop(error);
+  }
+}
+
+const options = parse();
+
+async function startPeers(): Promise<Peer[]> {
+  const threads = ["--threads", String(options.threads)];
+  const python = (script: string) => [options.python, `peers/${script}`, ...threads];
+  const keepMemory = { MALLOC_MMAP_THRESHOLD_: "1073741824", MALLOC_TRIM_THRESHOLD_: "4294967296" };
+  const known: Record<string, () => Promise<Peer>> = {
+    torch: () => Peer.start("torch", python("torch_peer.py")),
+    "torch-malloc": () => Peer.start("torch-malloc", python("torch_peer.py"), keepMemory),
+    onnxruntime: () => Peer.start("onnxruntime", python("onnxruntime_peer.py")),
+  };
+  const started = [await Peer.start(OURS, [process.execPath, "--import", "tsx", `${here}run.ts`, "--serve", ...threads])];
+  for (const name of options.peers.split(",").filter(Boolean)) {
+    if (!(name in known)) throw new Error(`--peers must be of ${Object.keys(known).join(", ")} but has ${name}`);
+    started.push(await known[name]());
+  }
+  for (const extra of options.extra) {
+    const [, name, command] = /^([^=]+)=(.+)$/.exec(extra) ?? [];
+    if (!command) throw new Error(`--extra must be NAME=COMMAND but is ${extra}`);
+    started.push(await Peer.start(name, ["sh", "-c", command]));
+  }
+  return started;
+}
+
+/** Cores in use on the whole machine, over a tenth of a second; 0 where the system does not say. */
+async function busy(): Promise<number> {
+  const [before, start] = [machineTime()?.busy ?? 0, performance.now()];
+  await setTimeout(120);
+  return (((machineTime()?.busy ?? 0) - before) / (performance.now() - start)) * 1000;
+}
+
+/** One round of one case on one peer, tried again a few times while others use the machine. */
+async function round(peer: Peer, c: BenchCase): Promise<Answer> {
+  let answer: Answer = {};
+  for (let attempt = 0; attempt < 3; attempt++) {
+    for (let wait = 0; wait < 10 && (await busy()) > QUIET; wait++) await setTimeout(300);
+    answer = await peer.ask(c, options.budget);
+    if (answer.error !== undefined || answer.other_cores! <= QUIET) break;
+  }
+  return answer;
+}
+
+async function time(peers: readonly Peer[], c: BenchCase): Promise<Map<string, Timing>> {
+  const answers = new Map(peers.map((peer) => [peer.name, [] as Answer[]]));
+  for (let k = 0; k < options.rounds; k++) {
+    for (const peer of peers) {
+      const list = answers.get(peer.name)!;
+      if (!list.some((a) => a.error !== undefined)) list.push(await round(peer, c));
+    }
+  }
+  return new Map(
+    [...answers].map(([name, list]): [string, Timing] => {
+      const { error } = list.at(-1)!;
+      if (error !== undefined) return [name, { error }];
+      const quiet = list.filter((a) => a.other_cores! <= QUIET);
+      return [name, { ms: median((quiet.length > 0 ? quiet : list).flatMap((a) => a.times!)), quiet: quiet.length > 0 }];
+    }),
+  );
+}
+
+try {
+  const peers = await startPeers();
+  const results = new Map<BenchCase, Map<string, Timing>>();
+  for (const c of options.cases) {
+    const timings = await time(peers, c);
+    results.set(c, timings);
+    console.error(
+      `${c.id}: ${[...timings].map(([name, t]) => `${name} ${"ms" in t ? `${t.ms.toPrecision(4)} ms` : t.error.slice(0, 60)}`).join(", ")}`,
+    );
+  }
+  for (const peer of peers) peer.stop();
+  const about = [
+    `${new Date().toISOString().slice(0, 10)}, ${cpus()[0].model.trim()}, ${availableParallelism()} cores, ${Math.round(totalmem() / 2 ** 30)} GiB, ${process.platform} ${process.arch}`,
+    `${options.threads} threads each, ${options.rounds} rounds of ${options.budget} s in turns; medians of the rounds in which others used less than ${QUIET} cores`,
+    ...peers.map(({ name, versions }) => `${name}: ${Object.entries(versions).map(([k, v]) => `${k} ${String(v)}`).join(", ")}`), // prettier-ignore
+  ];
+  const text = tables(OURS, about, results);
+  console.log(text);
+  if (options.out) await writeFileAtomic(options.out, [Buffer.from(text)]);
+} catch (error) {
+  stop(error);
+}
