@@ -68,7 +68,10 @@ export function caseValues(input: NonNullable<CaseInput>, position: number): num
 
 /** The inputs of a case on a device, floating ones as `dtype`. */
 export function caseTensors(inputs: readonly CaseInput[], on: Backend, dtype: "float32" | "float64"): MaybeTensor[] {
-  return inputs.map((input, i) => input && tensor(caseValues(input, i), { shape: input.shape, dtype: input.dtype === "int32" ? "int32" : dtype, device: on }));
+  return inputs.map(
+    (input, i) =>
+      input && tensor(caseValues(input, i), { shape: input.shape, dtype: input.dtype === "int32" ? "int32" : dtype, device: on }),
+  );
 }
 
 /** A case in words, for the name of its test. */

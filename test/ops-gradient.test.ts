@@ -13,9 +13,7 @@ const LARGE_TWICE = 400;
 
 /** The quantity that is differentiated: every floating output times weights of its own, summed. */
 function total(op: Applicable, inputs: readonly MaybeTensor[], attrs: unknown): Tensor {
-  const terms = op
-    .run(on, inputs, attrs)
-    .flatMap((t, k) => (t.dtype === "float64" ? [sum(mul(t, weightsLike(t, k)))] : []));
+  const terms = op.run(on, inputs, attrs).flatMap((t, k) => (t.dtype === "float64" ? [sum(mul(t, weightsLike(t, k)))] : []));
   return terms.reduce(add);
 }
 
@@ -32,7 +30,14 @@ function directions(inputs: readonly MaybeTensor[]): [number, Float64Array][] {
 }
 
 function moved(inputs: readonly MaybeTensor[], at: number, direction: Float64Array, by: number): MaybeTensor[] {
-  return inputs.map((t, i) => (t && i === at ? tensor(Float64Array.from(t.dataSync(), (v, j) => v + by * direction[j]), { shape: t.shape, device: on }) : t));
+  return inputs.map((t, i) =>
+    t && i === at
+      ? tensor(
+          Float64Array.from(t.dataSync(), (v, j) => v + by * direction[j]),
+          { shape: t.shape, device: on },
+        )
+      : t,
+  );
 }
 
 /** Compares <gradient, direction> with the central difference of `f` along each direction. */
@@ -41,7 +46,9 @@ function compare(f: (inputs: readonly MaybeTensor[]) => number, inputs: readonly
     const expected = scope(() => (f(moved(inputs, i, direction, STEP)) - f(moved(inputs, i, direction, -STEP))) / (2 * STEP));
     const slope = grads[i] ? Array.from(grads[i].dataSync()) : [];
     const got = slope.reduce((acc, g, j) => acc + g * direction[j], 0);
-    expect(Math.abs(got - expected), `input ${i}: gradient along a direction is ${got}, difference quotient ${expected}`).toBeLessThan(TOLERANCE * (1 + Math.abs(expected)));
+    expect(Math.abs(got - expected), `input ${i}: gradient along a direction is ${got}, difference quotient ${expected}`).toBeLessThan(
+      TOLERANCE * (1 + Math.abs(expected)),
+    );
   }
 }
 
@@ -92,6 +99,7 @@ for (const op of everyOp().filter(({ differentiable }) => differentiable)) {
 
 test("the loop found the ops and their cases", () => {
   const names = everyOp().map(({ name }) => name);
-  for (const name of ["add", "matmul", "slice", "embedding", "softmax", "crossEntropy", "layerNorm", "sweep.lstm"]) expect(names).toContain(name);
+  for (const name of ["add", "matmul", "slice", "embedding", "softmax", "crossEntropy", "layerNorm", "sweep.lstm"])
+    expect(names).toContain(name);
   for (const { name, cases } of everyOp()) expect(cases.length, `${name} has cases`).toBeGreaterThan(0);
 });

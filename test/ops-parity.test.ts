@@ -25,7 +25,9 @@ function evaluate(op: Applicable, on: Backend, { inputs: specs, attrs }: Case<un
   return scope(() => {
     const inputs = caseTensors(specs, on, on.name === "reference" ? "float64" : "float32");
     const before = inputs.map(read);
-    inputs.forEach((t, i) => t && t.dtype !== "int32" && mode !== "forward" && (typeof mode === "string" || mode === i) && (t.requiresGrad = true));
+    inputs.forEach(
+      (t, i) => t && t.dtype !== "int32" && mode !== "forward" && (typeof mode === "string" || mode === i) && (t.requiresGrad = true),
+    );
     const results = mode === "forward" ? noGrad(() => op.run(on, inputs, attrs)) : op.run(on, inputs, attrs);
     const outputs = results.map((t) => t.dataSync());
     const used = mode === "first output" ? results.slice(0, 1) : results;
@@ -74,7 +76,8 @@ function poison(backend: NativeBackend): void {
 
 const reference = device("reference");
 
-if (!nativeAvailable) console.warn(`\n*** NATIVE KERNELS ARE NOT TESTED: ${device.info().devices.find(({ name }) => name === "cpu")!.reason} ***\n`);
+if (!nativeAvailable)
+  console.warn(`\n*** NATIVE KERNELS ARE NOT TESTED: ${device.info().devices.find(({ name }) => name === "cpu")!.reason} ***\n`);
 
 describe.skipIf(!nativeAvailable)("native kernels", () => {
   test("there is one for every kernel of the reference, and for every fused op", () => {
@@ -126,7 +129,8 @@ describe.skipIf(!nativeAvailable)("native kernels", () => {
             expectSame(native("all"), all, tolerance);
             if (dtypes.length > 1) expectSame(native("first output"), expected("first output"), tolerance);
             specs.forEach((spec, i) => {
-              if (spec && spec.dtype !== "int32") expectSame(native(i), { ...all, grads: all.grads.map((g, k) => (k === i ? g : null)) }, tolerance);
+              if (spec && spec.dtype !== "int32")
+                expectSame(native(i), { ...all, grads: all.grads.map((g, k) => (k === i ? g : null)) }, tolerance);
             });
           });
         }

@@ -1,6 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { device, dropout, Generator, manualSeed, normal, sum, tensor, uniform, bernoulli } from "../src/index.js";
+import type { Backend } from "../src/backend/backend.js";
+import { device, dropout, Generator, manualSeed, normal, sum, tensor, uniform, bernoulli, type Tensor } from "../src/index.js";
 import { philox } from "../src/tensor/philox.js";
+import { nativeBackends, sameBits } from "./helpers.js";
 
 device.use("reference");
 
@@ -14,9 +16,21 @@ function moments(values: ArrayLike<number>): [number, number] {
 describe("philox", () => {
   // Known answers published with Random123 (kat_vectors, philox4x32 with 10 rounds).
   test.each([
-    [[0, 0, 0, 0], [0, 0], [0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8]],
-    [[0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff], [0xffffffff, 0xffffffff], [0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd]],
-    [[0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344], [0xa4093822, 0x299f31d0], [0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1]],
+    [
+      [0, 0, 0, 0],
+      [0, 0],
+      [0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8],
+    ],
+    [
+      [0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff],
+      [0xffffffff, 0xffffffff],
+      [0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd],
+    ],
+    [
+      [0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344],
+      [0xa4093822, 0x299f31d0],
+      [0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1],
+    ],
   ])("counter %j, key %j", ([a, b, c, d], [k0, k1], expected) => {
     const out = new Uint32Array(4);
     philox(a, b, c, d, k0, k1, out);
@@ -29,7 +43,10 @@ describe("Generator", () => {
     const generator = new Generator(2 ** 40 + 7);
     uniform([5], { generator });
     const state = JSON.parse(JSON.stringify(generator.state()));
-    const draw = (g: Generator) => [uniform([7], { generator: g }), normal([3], { generator: g }), bernoulli([9], 0.5, { generator: g })].flatMap((t) => Array.from(t.dataSync())).concat(g.next());
+    const draw = (g: Generator) =>
+      [uniform([7], { generator: g }), normal([3], { generator: g }), bernoulli([9], 0.5, { generator: g })]
+        .flatMap((t) => Array.from(t.dataSync()))
+        .concat(g.next());
     const first = draw(generator);
     const resumed = new Generator();
     resumed.setState(state);
@@ -63,7 +80,26 @@ describe("Generator", () => {
     expect(draw(5)).not.toEqual(draw(6));
   });
 
-  test.each([-1, 0.5, NaN, 2 ** 53])("refuses seed %s", (seed) => expect(() => new Generator(seed)).toThrow("Generator: seed must be an integer from 0 to 2^53 - 1"));
+  test.each([-1, 0.5, NaN, 2 ** 53])("refuses seed %s", (seed) =>
+    expect(() => new Generator(seed)).toThrow("Generator: seed must be an integer from 0 to 2^53 - 1"),
+  );
+});
+
+describe.each(nativeBackends(2))("on $isa", ({ backend }) => {
+  test("every bit is that of the reference", () => {
+    const generator = (offset: number) => {
+      const made = new Generator(2 ** 45 + 3);
+      made.setState({ ...made.state(), offset });
+      return made;
+    };
+    for (const offset of [0, 2 ** 32 - 5000]) {
+      const both = (draw: (on: Backend) => Tensor) => [draw(backend), draw(device("reference"))].map((t) => t.dataSync());
+      const [u, v] = both((on) => uniform([40_007], { low: -0.1, high: 0.7, device: on, generator: generator(offset) }));
+      expect(sameBits(u, v)).toBe(true);
+      const [a, b] = both((on) => bernoulli([40_007], 0.1, { value: 1 / 0.9, device: on, generator: generator(offset) }));
+      expect(sameBits(a, b)).toBe(true);
+    }
+  });
 });
 
 describe("draws", () => {
@@ -87,7 +123,13 @@ describe("draws", () => {
     expect(Math.abs(mean - 1)).toBeLessThan(within(2));
     expect(Math.abs(variance - 4)).toBeLessThan(within(4 * Math.SQRT2));
     const odd = normal([7], { generator: new Generator(9) }).dataSync();
-    expect(Array.from(normal([8], { generator: new Generator(9) }).dataSync().slice(0, 7))).toEqual(Array.from(odd));
+    expect(
+      Array.from(
+        normal([8], { generator: new Generator(9) })
+          .dataSync()
+          .slice(0, 7),
+      ),
+    ).toEqual(Array.from(odd));
   });
 
   test("next: 53 bits in [0, 1)", () => {

@@ -12,7 +12,8 @@ const draws = new Map<number, Float32Array[]>();
 /** Normal numbers, drawn once for each seed. */
 function drawn(seed: number): Float32Array[] {
   const generator = new Generator(seed);
-  const made = draws.get(seed) ?? shapes.map((shape) => Float32Array.from(normal(shape, { generator, device: device("reference") }).dataSync()));
+  const made =
+    draws.get(seed) ?? shapes.map((shape) => Float32Array.from(normal(shape, { generator, device: device("reference") }).dataSync()));
   draws.set(seed, made);
   return made;
 }
@@ -52,7 +53,12 @@ const lr = 0.05;
 const runs: Record<string, { scalar: Scalar; trainer: Trainer }> = {};
 
 for (const weightDecay of [0, 0.1]) {
-  for (const [momentum, dampening, nesterov] of [[0, 0, false], [0.9, 0, false], [0.9, 0.3, false], [0.9, 0, true]] as const) {
+  for (const [momentum, dampening, nesterov] of [
+    [0, 0, false],
+    [0.9, 0, false],
+    [0.9, 0.3, false],
+    [0.9, 0, true],
+  ] as const) {
     runs[`sgd momentum ${momentum} dampening ${dampening} nesterov ${nesterov} decay ${weightDecay}`] = {
       scalar() {
         let b: number | null = null;
@@ -67,11 +73,27 @@ for (const weightDecay of [0, 0.1]) {
       },
       trainer(bench) {
         const velocity = bench.state();
-        return (grads, step) => sgdUpdate({ params: bench.params, grads, velocity, first: shapes.map(() => step === 1), lr, momentum, dampening, nesterov, weightDecay });
+        return (grads, step) =>
+          sgdUpdate({
+            params: bench.params,
+            grads,
+            velocity,
+            first: shapes.map(() => step === 1),
+            lr,
+            momentum,
+            dampening,
+            nesterov,
+            weightDecay,
+          });
       },
     };
   }
-  for (const [decoupled, amsgrad] of [[false, false], [true, false], [false, true], [true, true]]) {
+  for (const [decoupled, amsgrad] of [
+    [false, false],
+    [true, false],
+    [false, true],
+    [true, true],
+  ]) {
     const [beta1, beta2, eps] = [0.9, 0.97, 1e-8];
     runs[`${decoupled ? "adamw" : "adam"} amsgrad ${amsgrad} decay ${weightDecay}`] = {
       scalar() {
@@ -90,11 +112,30 @@ for (const weightDecay of [0, 0.1]) {
       trainer(bench) {
         const [m, v] = [bench.state(), bench.state()];
         const vMax = amsgrad ? bench.state() : undefined;
-        return (grads, step) => adamUpdate({ params: bench.params, grads, m, v, vMax, steps: shapes.map(() => step), lr, beta1, beta2, eps, weightDecay, decoupled });
+        return (grads, step) =>
+          adamUpdate({
+            params: bench.params,
+            grads,
+            m,
+            v,
+            vMax,
+            steps: shapes.map(() => step),
+            lr,
+            beta1,
+            beta2,
+            eps,
+            weightDecay,
+            decoupled,
+          });
       },
     };
   }
-  for (const [momentum, centered] of [[0, false], [0.9, false], [0, true], [0.9, true]] as const) {
+  for (const [momentum, centered] of [
+    [0, false],
+    [0.9, false],
+    [0, true],
+    [0.9, true],
+  ] as const) {
     const [alpha, eps] = [0.95, 1e-2];
     runs[`rmsprop momentum ${momentum} centered ${centered} decay ${weightDecay}`] = {
       scalar() {
@@ -110,7 +151,8 @@ for (const weightDecay of [0, 0.1]) {
       },
       trainer(bench) {
         const [square, velocity, mean] = [bench.state(), bench.state(), bench.state()];
-        return (grads) => rmspropUpdate({ params: bench.params, grads, square, velocity, mean, lr, alpha, eps, momentum, centered, weightDecay });
+        return (grads) =>
+          rmspropUpdate({ params: bench.params, grads, square, velocity, mean, lr, alpha, eps, momentum, centered, weightDecay });
       },
     };
   }
@@ -126,7 +168,8 @@ for (const weightDecay of [0, 0.1]) {
     },
     trainer(bench) {
       const sum = bench.state(initial);
-      return (grads, step) => adagradUpdate({ params: bench.params, grads, sum, steps: shapes.map(() => step), lr, lrDecay, eps, weightDecay });
+      return (grads, step) =>
+        adagradUpdate({ params: bench.params, grads, sum, steps: shapes.map(() => step), lr, lrDecay, eps, weightDecay });
     },
   };
 }
@@ -173,7 +216,9 @@ describe.each(Object.entries(runs))("%s", (_, { scalar, trainer }) => {
     const got = train(trainer, new Bench(backend, "float32"));
     got.forEach((values, k) => expectClose(values, expected[k], 4e-6, `tensor ${k}`));
     backend.setThreads(1);
-    train(trainer, new Bench(backend, "float32")).forEach((values, k) => expect(sameBits(values, got[k]), `tensor ${k} with one thread`).toBe(true));
+    train(trainer, new Bench(backend, "float32")).forEach((values, k) =>
+      expect(sameBits(values, got[k]), `tensor ${k} with one thread`).toBe(true),
+    );
   });
 });
 
@@ -224,9 +269,25 @@ describe.each(devicesUnderTest())("clipping on %s", (name) => {
   test("bad input", () => {
     expect(() => clipNorm([make(1)], -1)).toThrow("clipNorm: maxNorm must be a number of at least 0 but is -1");
     expect(() => clipValue([make(1)], NaN)).toThrow("clipValue: limit must be a number of at least 0 but is NaN");
-    expect(() => clipNorm([tensor([1], { dtype: "int32", device: on })], 1)).toThrow("clipNorm: grads must be all float32 or all float64 but grads[0] is int32");
-    const adam = { m: [zeros([1], { device: on })], v: [zeros([2], { device: on })], steps: [1], lr, beta1: 0, beta2: 0, eps: 0, weightDecay: 0, decoupled: false };
-    expect(() => adamUpdate({ params: [make(1)], grads: [make(1)], ...adam })).toThrow("adam: v[0] must be float32 [1] as its parameter but is float32 [2]");
-    expect(() => adamUpdate({ params: [make(1)], grads: [], ...adam })).toThrow("adam: grads must have 1 tensors, one for each parameter, but has 0");
+    expect(() => clipNorm([tensor([1], { dtype: "int32", device: on })], 1)).toThrow(
+      "clipNorm: grads must be all float32 or all float64 but grads[0] is int32",
+    );
+    const adam = {
+      m: [zeros([1], { device: on })],
+      v: [zeros([2], { device: on })],
+      steps: [1],
+      lr,
+      beta1: 0,
+      beta2: 0,
+      eps: 0,
+      weightDecay: 0,
+      decoupled: false,
+    };
+    expect(() => adamUpdate({ params: [make(1)], grads: [make(1)], ...adam })).toThrow(
+      "adam: v[0] must be float32 [1] as its parameter but is float32 [2]",
+    );
+    expect(() => adamUpdate({ params: [make(1)], grads: [], ...adam })).toThrow(
+      "adam: grads must have 1 tensors, one for each parameter, but has 0",
+    );
   });
 });

@@ -15,7 +15,8 @@ void check_ids(Device* device, const int32_t* ids, int64_t count, int32_t rows) 
   for (int64_t i = 0; i < count; i++) {
     if (ids[i] >= 0 && ids[i] < rows) continue;
     char message[160];
-    snprintf(message, sizeof message, "ids must be in [0, %d] for a table of %d rows, but ids[%lld] is %d", rows - 1, rows, static_cast<long long>(i), ids[i]);
+    snprintf(message, sizeof message, "ids must be in [0, %d] for a table of %d rows, but ids[%lld] is %d", rows - 1,
+             rows, static_cast<long long>(i), ids[i]);
     device->fail(device, message);
   }
 }
@@ -29,7 +30,8 @@ void embedding(const Args& args, Device* device) {
   check_ids(device, ids, count, args.ints[1]);
   if (features == 0) return;
   for_range(device, count, 1 + 65536 / features, [=](size_t begin, size_t end) {
-    for (size_t i = begin; i < end; i++) __builtin_memcpy(y + i * features, table + ids[i] * features, features * sizeof(float));
+    for (size_t i = begin; i < end; i++)
+      __builtin_memcpy(y + i * features, table + ids[i] * features, features * sizeof(float));
   });
 }
 
@@ -63,7 +65,9 @@ void valid_targets(const Args& args, Device* device) {
     valid[r] = targets[r] == ignored ? 0.0f : 1.0f;
     if (targets[r] == ignored || (targets[r] >= 0 && targets[r] < classes)) continue;
     char message[160];
-    snprintf(message, sizeof message, "targets must be in [0, %d] for %d classes, or %d to be ignored, but targets[%d] is %d", classes - 1, classes, ignored, r, targets[r]);
+    snprintf(message, sizeof message,
+             "targets must be in [0, %d] for %d classes, or %d to be ignored, but targets[%d] is %d", classes - 1,
+             classes, ignored, r, targets[r]);
     device->fail(device, message);
   }
 }
@@ -89,10 +93,8 @@ void place_target(const Args& args, Device*) {
 }
 
 const KernelEntry entries[] = {
-    {"embedding", embedding, 0},
-    {"embeddingGradient", embedding_gradient, 0},
-    {"validTargets", valid_targets, 0},
-    {"pickTarget", pick_target, 0},
+    {"embedding", embedding, 0},        {"embeddingGradient", embedding_gradient, 0},
+    {"validTargets", valid_targets, 0}, {"pickTarget", pick_target, 0},
     {"placeTarget", place_target, 0},
 };
 

@@ -18,7 +18,8 @@ void layer_norm(const Args& args, Device* device) {
   for_rows(device, rows, n, [=](int64_t r) {
     const float* x = all + r * n;
     float* y = result + r * n;
-    const float mean = row_sum(n, [=](int64_t i, int lanes) { return load_lanes(x + i, lanes); }) / static_cast<float>(n);
+    const float mean =
+        row_sum(n, [=](int64_t i, int lanes) { return load_lanes(x + i, lanes); }) / static_cast<float>(n);
     const float squares = row_sum(n, [=](int64_t i, int lanes) {
       const Vec centred = first_lanes(load_lanes(x + i, lanes) - mean, lanes);
       return centred * centred;
@@ -38,7 +39,8 @@ void layer_norm(const Args& args, Device* device) {
 }
 
 // With z = (x - mean) * inverse and d = g * weight: dx = inverse * (d - mean(d) - z * mean(d * z)).
-void input_gradient(Device* device, int64_t rows, int64_t n, const float* grads, const float* all, const float* weight, const float* saved, float* out) {
+void input_gradient(Device* device, int64_t rows, int64_t n, const float* grads, const float* all, const float* weight,
+                    const float* saved, float* out) {
   for_rows(device, rows, n, [=](int64_t r) {
     const float *g = grads + r * n, *x = all + r * n;
     float* dx = out + r * n;
@@ -48,7 +50,9 @@ void input_gradient(Device* device, int64_t rows, int64_t n, const float* grads,
       return weight ? v * load_lanes(weight + i, lanes) : v;
     };
     const float first = row_sum(n, d) / static_cast<float>(n);
-    const float second = row_sum(n, [=](int64_t i, int lanes) { return d(i, lanes) * (load_lanes(x + i, lanes) - mean) * inverse; }) / static_cast<float>(n);
+    const float second =
+        row_sum(n, [=](int64_t i, int lanes) { return d(i, lanes) * (load_lanes(x + i, lanes) - mean) * inverse; }) /
+        static_cast<float>(n);
     row_map(n, [=](int64_t i, int lanes) {
       const Vec z = (load_lanes(x + i, lanes) - mean) * inverse;
       store_lanes(dx + i, (d(i, lanes) - first - z * second) * inverse, lanes);
@@ -58,7 +62,8 @@ void input_gradient(Device* device, int64_t rows, int64_t n, const float* grads,
 
 // dweight = sum over rows of g * z, dbias = sum over rows of g. Threads share the columns; each column is summed in
 // blocks of rows, in order.
-void vector_gradients(Device* device, int64_t rows, int64_t n, const float* grads, const float* all, const float* saved, float* dweight, float* dbias) {
+void vector_gradients(Device* device, int64_t rows, int64_t n, const float* grads, const float* all, const float* saved,
+                      float* dweight, float* dbias) {
   constexpr int64_t kBlock = 64;
   for_range(device, n, 1 + 16384 / (rows + 1), [=](size_t begin, size_t end) {
     row_map(static_cast<int64_t>(end - begin), [=](int64_t at, int lanes) {

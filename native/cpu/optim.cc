@@ -29,7 +29,10 @@ void for_list(Device* device, Buffer* const* list, int count, const F& f) {
     for (int k = 0; k < count && before < end; k++) {
       const size_t n = list[k]->elements;
       const size_t from = begin > before ? begin - before : 0, to = end - before < n ? end - before : n;
-      if (from < to) row_map(static_cast<int64_t>(to - from), [&](int64_t i, int lanes) { f(k, Place{from + static_cast<size_t>(i), lanes}); });
+      if (from < to)
+        row_map(static_cast<int64_t>(to - from), [&](int64_t i, int lanes) {
+          f(k, Place{from + static_cast<size_t>(i), lanes});
+        });
       before += n;
     }
   });
@@ -56,8 +59,8 @@ void sgd(const Args& args, Device* device) {
   });
 }
 
-// out: params, m, v, vMax if amsgrad; ints: count, decoupled, amsgrad; floats: lr, beta1, beta2, eps, weight decay, then
-// for each parameter lr / (1 - beta1^step) and sqrt(1 - beta2^step).
+// out: params, m, v, vMax if amsgrad; ints: count, decoupled, amsgrad; floats: lr, beta1, beta2, eps, weight decay,
+// then for each parameter lr / (1 - beta1^step) and sqrt(1 - beta2^step).
 void adam(const Args& args, Device* device) {
   const int count = args.ints[0];
   const bool decoupled = args.ints[1], amsgrad = args.ints[2];
@@ -142,7 +145,8 @@ double sum_of_squares(const float* x, size_t n) {
   return result;
 }
 
-// out: grads, then the norm [1]; ints: count; floats: largest norm. The norm is summed by chunks of fixed size, in order.
+// out: grads, then the norm [1]; ints: count; floats: largest norm. The norm is summed by chunks of fixed size, in
+// order.
 void clip_norm(const Args& args, Device* device) {
   constexpr size_t kChunk = 4096;
   const int count = args.ints[0];
@@ -176,7 +180,8 @@ void clip_value(const Args& args, Device* device) {
 }
 
 const KernelEntry entries[] = {
-    {"sgd", sgd, 0}, {"adam", adam, 0}, {"rmsprop", rmsprop, 0}, {"adagrad", adagrad, 0}, {"clipNorm", clip_norm, 0}, {"clipValue", clip_value, 0},
+    {"sgd", sgd, 0},         {"adam", adam, 0},          {"rmsprop", rmsprop, 0},
+    {"adagrad", adagrad, 0}, {"clipNorm", clip_norm, 0}, {"clipValue", clip_value, 0},
 };
 
 }  // namespace

@@ -54,7 +54,8 @@ void draw(const Args& args, Device* device, const F& value) {
 // floats: low, range, both float32 values: the product with 24 random bits is exact, and the sum is rounded once.
 void uniform(const Args& args, Device* device) {
   const double low = args.floats[0], range = args.floats[1];
-  draw(args, device, [=](uint32_t word) { return static_cast<float>(low + range * (static_cast<double>(word >> 8) * 0x1p-24)); });
+  draw(args, device,
+       [=](uint32_t word) { return static_cast<float>(low + range * (static_cast<double>(word >> 8) * 0x1p-24)); });
 }
 
 // floats: p, value.

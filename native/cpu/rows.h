@@ -31,8 +31,10 @@ THROUGHTIME_INLINE float row_sum(int64_t n, const F& f) {
 
 THROUGHTIME_INLINE Vec load_lanes(const float* p, int lanes) { return lanes == kLanes ? load(p) : load_part(p, lanes); }
 THROUGHTIME_INLINE void store_lanes(float* p, Vec v, int lanes) {
-  if (lanes == kLanes) store(p, v);
-  else store_part(p, v, lanes);
+  if (lanes == kLanes)
+    store(p, v);
+  else
+    store_part(p, v, lanes);
 }
 
 // v with the lanes from `lanes` on set to 0.

@@ -40,8 +40,11 @@ void softmax_backward(const Args& args, Device* device) {
   for_rows(device, rows, n, [=](int64_t r) {
     const float *g = grads + r * n, *y = results + r * n;
     float* dx = out + r * n;
-    const float dot = row_sum(n, [=](int64_t i, int lanes) { return load_lanes(g + i, lanes) * load_lanes(y + i, lanes); });
-    row_map(n, [=](int64_t i, int lanes) { store_lanes(dx + i, load_lanes(y + i, lanes) * (load_lanes(g + i, lanes) - dot), lanes); });
+    const float dot =
+        row_sum(n, [=](int64_t i, int lanes) { return load_lanes(g + i, lanes) * load_lanes(y + i, lanes); });
+    row_map(n, [=](int64_t i, int lanes) {
+      store_lanes(dx + i, load_lanes(y + i, lanes) * (load_lanes(g + i, lanes) - dot), lanes);
+    });
   });
 }
 
@@ -55,7 +58,8 @@ void log_softmax(const Args& args, Device* device) {
     float* y = result + r * n;
     const float shift = row_max(x, n);
     const float logarithm = __builtin_logf(exp_row(x, shift, n, nullptr));
-    row_map(n, [=](int64_t i, int lanes) { store_lanes(y + i, (load_lanes(x + i, lanes) - shift) - logarithm, lanes); });
+    row_map(n,
+            [=](int64_t i, int lanes) { store_lanes(y + i, (load_lanes(x + i, lanes) - shift) - logarithm, lanes); });
   });
 }
 
@@ -68,7 +72,9 @@ void log_softmax_backward(const Args& args, Device* device) {
     const float *g = grads + r * n, *y = results + r * n;
     float* dx = out + r * n;
     const float total = row_sum(n, [=](int64_t i, int lanes) { return load_lanes(g + i, lanes); });
-    row_map(n, [=](int64_t i, int lanes) { store_lanes(dx + i, load_lanes(g + i, lanes) - exp(load_lanes(y + i, lanes)) * total, lanes); });
+    row_map(n, [=](int64_t i, int lanes) {
+      store_lanes(dx + i, load_lanes(g + i, lanes) - exp(load_lanes(y + i, lanes)) * total, lanes);
+    });
   });
 }
 
@@ -88,8 +94,9 @@ void cross_entropy(const Args& args, Device* device) {
     valid++;
     if (targets[r] >= 0 && targets[r] < n) continue;
     char message[160];
-    snprintf(message, sizeof message, "targets must be in [0, %lld] for %lld classes, or %d to be ignored, but targets[%lld] is %d", static_cast<long long>(n - 1),
-             static_cast<long long>(n), ignored, static_cast<long long>(r), targets[r]);
+    snprintf(message, sizeof message,
+             "targets must be in [0, %lld] for %lld classes, or %d to be ignored, but targets[%lld] is %d",
+             static_cast<long long>(n - 1), static_cast<long long>(n), ignored, static_cast<long long>(r), targets[r]);
     device->fail(device, message);
   }
   const bool each = args.ints[3] == NONE;
@@ -133,7 +140,8 @@ void cross_entropy_backward(const Args& args, Device* device) {
     }
     const float scale = reduction == NONE ? g[r] : reduction == SUM ? g[0] : g[0] / saved[2 * rows];
     const float shift = saved[r], inverse = saved[rows + r] * scale;
-    row_map(n, [=](int64_t i, int lanes) { store_lanes(dx + i, exp(load_lanes(x + i, lanes) - shift) * inverse, lanes); });
+    row_map(n,
+            [=](int64_t i, int lanes) { store_lanes(dx + i, exp(load_lanes(x + i, lanes) - shift) * inverse, lanes); });
     dx[targets[r]] -= scale;
   });
 }

@@ -17,7 +17,10 @@ const castOp: Op<{ dtype: DType }> = defineOp({
   cases: () =>
     [[1], [7], [13, 33], [40_007]].flatMap((shape): Case<{ dtype: DType }>[] => [
       { inputs: [{ shape, low: -9, high: 9 }], attrs: { dtype: "int32" } },
-      { inputs: [{ shape, dtype: "int32", values: Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => i * 5 - 9) }], attrs: { dtype: "float32" } },
+      {
+        inputs: [{ shape, dtype: "int32", values: Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => i * 5 - 9) }],
+        attrs: { dtype: "float32" },
+      },
       { inputs: [{ shape }], attrs: { dtype: "float64" } },
     ]),
 });

@@ -10,7 +10,12 @@ function floats(name: string, { dtype }: Spec): void {
   if (dtype === "int32") throw new TypeError(`${name}: x must be float32 or float64 but is int32`);
 }
 
-function unary(name: string, f: (x: number) => number, derivative: (g: Tensor, x: Tensor, y: Tensor) => Tensor, range: { low?: number; high?: number; tolerance?: number } = {}) {
+function unary(
+  name: string,
+  f: (x: number) => number,
+  derivative: (g: Tensor, x: Tensor, y: Tensor) => Tensor,
+  range: { low?: number; high?: number; tolerance?: number } = {},
+) {
   const { tolerance, ...limits } = range;
   const op: Op = defineOp({
     name,
@@ -33,7 +38,8 @@ export function broadcastShape(name: string, a: Shape, b: Shape): Shape {
   return Array.from({ length: rank }, (_, i) => {
     const p = a[i - rank + a.length] ?? 1;
     const q = b[i - rank + b.length] ?? 1;
-    if (p !== q && p !== 1 && q !== 1) throw new RangeError(`${name}: shapes ${showShape(a)} and ${showShape(b)} do not broadcast: axis ${i} is ${p} and ${q}`);
+    if (p !== q && p !== 1 && q !== 1)
+      throw new RangeError(`${name}: shapes ${showShape(a)} and ${showShape(b)} do not broadcast: axis ${i} is ${p} and ${q}`);
     return p === 1 ? q : p;
   });
 }
@@ -95,20 +101,40 @@ export function walk(ints: readonly number[], operands: number, visit: (i: numbe
 
 const pairs: readonly (readonly [Shape, Shape])[] = [
   [[1], [1]],
-  [[7, 13], [7, 13]],
+  [
+    [7, 13],
+    [7, 13],
+  ],
   [[4, 33], [33]],
-  [[4, 1], [1, 5]],
-  [[3, 1, 7], [2, 1]],
+  [
+    [4, 1],
+    [1, 5],
+  ],
+  [
+    [3, 1, 7],
+    [2, 1],
+  ],
   [[], [3, 2]],
-  [[129, 65], [129, 1]],
+  [
+    [129, 65],
+    [129, 1],
+  ],
   [[40_007], [40_007]],
   [[203, 301], [301]],
-  [[203, 1], [203, 301]],
+  [
+    [203, 1],
+    [203, 301],
+  ],
 ];
 
 type Derivative = (g: Tensor, a: Tensor, b: Tensor) => Tensor;
 
-function binary(name: string, f: (a: number, b: number) => number, derivatives: readonly [Derivative, Derivative] | null, range: { low?: number; high?: number } = {}) {
+function binary(
+  name: string,
+  f: (a: number, b: number) => number,
+  derivatives: readonly [Derivative, Derivative] | null,
+  range: { low?: number; high?: number } = {},
+) {
   const op: Op = defineOp({
     name,
     shape([a, b]) {
@@ -123,15 +149,29 @@ function binary(name: string, f: (a: number, b: number) => number, derivatives: 
       else walk(ints, 2, (i, [p, q]) => (y[i] = f(a[p], b[q])));
     },
     backward: derivatives
-      ? ([g], { inputs: [a, b], needs }) => [needs[0] ? sumTo(derivatives[0](g, a, b), a.shape) : null, needs[1] ? sumTo(derivatives[1](g, a, b), b.shape) : null]
+      ? ([g], { inputs: [a, b], needs }) => [
+          needs[0] ? sumTo(derivatives[0](g, a, b), a.shape) : null,
+          needs[1] ? sumTo(derivatives[1](g, a, b), b.shape) : null,
+        ]
       : undefined,
-    cases: () => pairs.map(([a, b]) => ({ inputs: [{ shape: a, ...range }, { shape: b, ...range }] satisfies CaseInput[], attrs: undefined })),
+    cases: () =>
+      pairs.map(([a, b]) => ({
+        inputs: [
+          { shape: a, ...range },
+          { shape: b, ...range },
+        ] satisfies CaseInput[],
+        attrs: undefined,
+      })),
   });
   return (a: Tensor, b: Tensor): Tensor => apply(op, [a, b], undefined)[0];
 }
 
 /** -x */
-export const neg = unary("neg", (x) => -x, (g) => neg(g));
+export const neg = unary(
+  "neg",
+  (x) => -x,
+  (g) => neg(g),
+);
 /** e^x */
 export const exp = unary("exp", Math.exp, (g, _, y) => mul(g, y));
 /** Natural logarithm. */
@@ -143,13 +183,26 @@ export const abs = unary("abs", Math.abs, (g, x) => mul(g, sign(x)));
 /** -1, 0 or 1. */
 export const sign = unary("sign", Math.sign, (g) => sub(g, g));
 /** x^2 */
-export const square = unary("square", (x) => x * x, (g, x) => mul(g, add(x, x)));
+export const square = unary(
+  "square",
+  (x) => x * x,
+  (g, x) => mul(g, add(x, x)),
+);
 /** Logistic function 1 / (1 + e^-x). */
-export const sigmoid = unary("sigmoid", (x) => 1 / (1 + Math.exp(-x)), (g, _, y) => mul(g, sub(y, square(y))), { low: -8, high: 8 });
+export const sigmoid = unary(
+  "sigmoid",
+  (x) => 1 / (1 + Math.exp(-x)),
+  (g, _, y) => mul(g, sub(y, square(y))),
+  { low: -8, high: 8 },
+);
 /** Hyperbolic tangent. */
 export const tanh = unary("tanh", Math.tanh, (g, _, y) => sub(g, mul(g, square(y))), { low: -4, high: 4 });
 /** max(x, 0), with derivative 0 at 0. */
-export const relu = unary("relu", (x) => (x > 0 ? x : x === x ? 0 : x), (g, _, y) => mul(g, sign(y)));
+export const relu = unary(
+  "relu",
+  (x) => (x > 0 ? x : x === x ? 0 : x),
+  (g, _, y) => mul(g, sign(y)),
+);
 
 /** a + b, broadcast. */
 export const add = binary("add", (a, b) => a + b, [(g) => g, (g) => g]);
@@ -158,11 +211,20 @@ export const sub = binary("sub", (a, b) => a - b, [(g) => g, (g) => neg(g)]);
 /** a * b, element by element, broadcast. */
 export const mul = binary("mul", (a, b) => a * b, [(g, _, b) => mul(g, b), (g, a) => mul(g, a)]);
 /** a / b, broadcast. */
-export const div = binary("div", (a, b) => a / b, [(g, _, b) => div(g, b), (g, a, b) => neg(div(mul(g, a), square(b)))], { low: 0.3, high: 2 });
+export const div = binary("div", (a, b) => a / b, [(g, _, b) => div(g, b), (g, a, b) => neg(div(mul(g, a), square(b)))], {
+  low: 0.3,
+  high: 2,
+});
 /** The larger of a and b, broadcast; a tie sends the gradient to b. */
-export const maximum = binary("maximum", (a, b) => (a > b || a !== a ? a : b), [(g, a, b) => mul(g, greater(a, b)), (g, a, b) => mul(g, lessEqual(a, b))]);
+export const maximum = binary("maximum", (a, b) => (a > b || a !== a ? a : b), [
+  (g, a, b) => mul(g, greater(a, b)),
+  (g, a, b) => mul(g, lessEqual(a, b)),
+]);
 /** The smaller of a and b, broadcast; a tie sends the gradient to b. */
-export const minimum = binary("minimum", (a, b) => (a < b || a !== a ? a : b), [(g, a, b) => mul(g, greater(b, a)), (g, a, b) => mul(g, lessEqual(b, a))]);
+export const minimum = binary("minimum", (a, b) => (a < b || a !== a ? a : b), [
+  (g, a, b) => mul(g, greater(b, a)),
+  (g, a, b) => mul(g, lessEqual(b, a)),
+]);
 /** 1 where a > b, else 0. Not differentiable. */
 export const greater = binary("greater", (a, b) => (a > b ? 1 : 0), null);
 /** 1 where a <= b, else 0. Not differentiable. */

@@ -5,7 +5,8 @@ import type { Tensor } from "../tensor/tensor.js";
 
 function checkIds(ids: TypedArray, count: number): void {
   const at = ids.findIndex((id: number) => id < 0 || id >= count);
-  if (at >= 0) throw new RangeError(`embedding: ids must be in [0, ${count - 1}] for a table of ${count} rows, but ids[${at}] is ${ids[at]}`);
+  if (at >= 0)
+    throw new RangeError(`embedding: ids must be in [0, ${count - 1}] for a table of ${count} rows, but ids[${at}] is ${ids[at]}`);
 }
 
 const cases = [
@@ -21,7 +22,8 @@ const embeddingOp: Op = defineOp({
   name: "embedding",
   shape([ids, weight]) {
     if (ids.dtype !== "int32") throw new TypeError(`embedding: ids must be int32 but are ${ids.dtype}`);
-    if (weight.shape.length !== 2 || weight.dtype === "int32") throw new RangeError(`embedding: weight must be a floating [count, features] but is ${weight.dtype} ${showShape(weight.shape)}`);
+    if (weight.shape.length !== 2 || weight.dtype === "int32")
+      throw new RangeError(`embedding: weight must be a floating [count, features] but is ${weight.dtype} ${showShape(weight.shape)}`);
     return { outputs: [{ shape: [...ids.shape, weight.shape[1]], dtype: weight.dtype }], ints: [size(ids.shape), ...weight.shape] };
   },
   reference([ids, weight], [y], [, rows, features]) {
@@ -40,7 +42,8 @@ const embeddingGradientOp: Op<{ rows: number }> = defineOp({
   name: "embeddingGradient",
   shape([g, ids], { rows }) {
     const features = g.shape.at(-1)!;
-    if (!sameShape(g.shape.slice(0, -1), ids.shape)) throw new RangeError(`embeddingGradient: g must be ${showShape([...ids.shape, "features"])} but is ${showShape(g.shape)}`);
+    if (!sameShape(g.shape.slice(0, -1), ids.shape))
+      throw new RangeError(`embeddingGradient: g must be ${showShape([...ids.shape, "features"])} but is ${showShape(g.shape)}`);
     return { outputs: [{ shape: [rows, features], dtype: g.dtype }], ints: [size(ids.shape), rows, features] };
   },
   reference([g, ids], [y], [, rows, features]) {

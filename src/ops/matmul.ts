@@ -14,8 +14,12 @@ export interface MatmulOptions {
 const matmulOp: Op<Required<MatmulOptions>> = defineOp({
   name: "matmul",
   shape([a, b], { transposeA, transposeB }) {
-    const fail = (why: string) => new RangeError(`matmul: ${why}: a is ${showShape(a.shape)}${transposeA ? " transposed" : ""}, b is ${showShape(b.shape)}${transposeB ? " transposed" : ""}`);
-    if (a.dtype === "int32" || a.dtype !== b.dtype) throw new TypeError(`matmul: both operands must be float32 or both float64 but are ${a.dtype} and ${b.dtype}`);
+    const fail = (why: string) =>
+      new RangeError(
+        `matmul: ${why}: a is ${showShape(a.shape)}${transposeA ? " transposed" : ""}, b is ${showShape(b.shape)}${transposeB ? " transposed" : ""}`,
+      );
+    if (a.dtype === "int32" || a.dtype !== b.dtype)
+      throw new TypeError(`matmul: both operands must be float32 or both float64 but are ${a.dtype} and ${b.dtype}`);
     if (a.shape.length < 2 || b.shape.length < 2) throw fail("both operands need at least two axes");
     const [m, k] = lastTwo(a.shape, transposeA);
     const [k2, n] = lastTwo(b.shape, transposeB);
@@ -45,8 +49,19 @@ const matmulOp: Op<Required<MatmulOptions>> = defineOp({
     return [needs[0] ? da() : null, needs[1] ? db() : null];
   },
   cases() {
-    const sizes = [[1, 1, 1], [7, 13, 33], [33, 7, 1], [64, 96, 128], [1, 130, 65]];
-    const flags = [[false, false], [true, false], [false, true], [true, true]];
+    const sizes = [
+      [1, 1, 1],
+      [7, 13, 33],
+      [33, 7, 1],
+      [64, 96, 128],
+      [1, 130, 65],
+    ];
+    const flags = [
+      [false, false],
+      [true, false],
+      [false, true],
+      [true, true],
+    ];
     return [[], [3]].flatMap((batch) =>
       sizes.flatMap(([m, n, k]) =>
         flags.map(([transposeA, transposeB]) => ({
@@ -82,9 +97,13 @@ const linearOp: Op = defineOp({
   shape([x, weight, bias]) {
     const [out, features] = weight.shape;
     if (weight.shape.length !== 2) throw new RangeError(`linear: weight must be [out, in] but is ${showShape(weight.shape)}`);
-    if (x.shape.length === 0 || x.shape.at(-1) !== features) throw new RangeError(`linear: x must be [..., ${features}] but is ${showShape(x.shape)}`);
+    if (x.shape.length === 0 || x.shape.at(-1) !== features)
+      throw new RangeError(`linear: x must be [..., ${features}] but is ${showShape(x.shape)}`);
     if (bias && !sameShape(bias.shape, [out])) throw new RangeError(`linear: bias must be [${out}] but is ${showShape(bias.shape)}`);
-    if (x.dtype === "int32" || [weight, bias ?? weight].some((t) => t.dtype !== x.dtype)) throw new TypeError(`linear: x, weight and bias must have one floating dtype but are ${[x, weight, bias ?? weight].map((t) => t.dtype).join(", ")}`);
+    if (x.dtype === "int32" || [weight, bias ?? weight].some((t) => t.dtype !== x.dtype))
+      throw new TypeError(
+        `linear: x, weight and bias must have one floating dtype but are ${[x, weight, bias ?? weight].map((t) => t.dtype).join(", ")}`,
+      );
     return { outputs: [{ shape: [...x.shape.slice(0, -1), out], dtype: x.dtype }], ints: [size(x.shape.slice(0, -1)), features, out] };
   },
   reference([x, weight, bias], [y], [rows, features, out]) {
@@ -106,8 +125,17 @@ const linearOp: Op = defineOp({
     ];
   },
   cases() {
-    const sizes = [[1, 1, 1], [7, 13, 33], [2, 65, 130]];
-    return sizes.flatMap(([rows, features, out]) => [[], [{ shape: [out] }]].map((bias) => ({ inputs: [{ shape: [rows, features] }, { shape: [out, features] }, ...bias], attrs: undefined })));
+    const sizes = [
+      [1, 1, 1],
+      [7, 13, 33],
+      [2, 65, 130],
+    ];
+    return sizes.flatMap(([rows, features, out]) =>
+      [[], [{ shape: [out] }]].map((bias) => ({
+        inputs: [{ shape: [rows, features] }, { shape: [out, features] }, ...bias],
+        attrs: undefined,
+      })),
+    );
   },
 });
 

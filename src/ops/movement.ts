@@ -15,7 +15,12 @@ interface Reading {
  * An op whose result element (i, j, ...) is x[offset + i*strideI + j*strideJ + ...]. All of them have one kernel body,
  * which reads ints [offset, rank, dims..., strides...] with neighbouring axes merged; strides may be 0 or negative.
  */
-function stridedOp<A>(name: string, read: (x: Spec, attrs: A) => Reading, backward: NonNullable<Op<A>["backward"]>, cases: Op<A>["cases"]): Op<A> {
+function stridedOp<A>(
+  name: string,
+  read: (x: Spec, attrs: A) => Reading,
+  backward: NonNullable<Op<A>["backward"]>,
+  cases: Op<A>["cases"],
+): Op<A> {
   return defineOp<A>({
     name,
     shape([x], attrs) {
@@ -30,7 +35,13 @@ function stridedOp<A>(name: string, read: (x: Spec, attrs: A) => Reading, backwa
   });
 }
 
-function visit(offset: number, dims: readonly number[], strides: readonly number[], count: number, each: (i: number, at: number) => void): void {
+function visit(
+  offset: number,
+  dims: readonly number[],
+  strides: readonly number[],
+  count: number,
+  each: (i: number, at: number) => void,
+): void {
   const index = new Array<number>(dims.length).fill(0);
   for (let i = 0, at = offset; i < count; i++) {
     each(i, at);
@@ -46,7 +57,8 @@ function visit(offset: number, dims: readonly number[], strides: readonly number
 const expandOp = stridedOp<{ shape: Shape }>(
   "expand",
   (x, { shape }) => {
-    if (!sameShape(broadcastShape("expand", x.shape, shape), shape)) throw new RangeError(`expand: ${showShape(x.shape)} does not stretch to ${showShape(shape)}`);
+    if (!sameShape(broadcastShape("expand", x.shape, shape), shape))
+      throw new RangeError(`expand: ${showShape(x.shape)} does not stretch to ${showShape(shape)}`);
     const missing = new Array<number>(shape.length - x.shape.length).fill(0);
     return { shape, strides: [...missing, ...stridesOf(x.shape).map((s, i) => (x.shape[i] === 1 ? 0 : s))] };
   },
@@ -71,7 +83,12 @@ const transposeOp = stridedOp<{ axes: readonly number[] }>(
     const strides = stridesOf(x.shape);
     return { shape: axes.map((a) => x.shape[a]), strides: axes.map((a) => strides[a]) };
   },
-  ([g], { attrs: { axes } }) => [transpose(g, axes.map((_, i) => axes.indexOf(i)))],
+  ([g], { attrs: { axes } }) => [
+    transpose(
+      g,
+      axes.map((_, i) => axes.indexOf(i)),
+    ),
+  ],
   () => [
     { inputs: [{ shape: [1, 1] }], attrs: { axes: [1, 0] } },
     { inputs: [{ shape: [13, 33] }], attrs: { axes: [1, 0] } },
@@ -86,7 +103,8 @@ const transposeOp = stridedOp<{ axes: readonly number[] }>(
 /** Reorders the axes: axis i of the result is axis `axes[i]` of x. Without `axes` their order is reversed. */
 export function transpose(x: Tensor, axes?: readonly number[]): Tensor {
   const order = axes ? axes.map((a) => checkAxis("transpose", x, a)) : x.shape.map((_, i) => x.shape.length - 1 - i);
-  if (order.length !== x.shape.length || new Set(order).size !== order.length) throw new RangeError(`transpose: axes must name each axis of ${showShape(x.shape)} once but is ${showShape(axes!)}`);
+  if (order.length !== x.shape.length || new Set(order).size !== order.length)
+    throw new RangeError(`transpose: axes must name each axis of ${showShape(x.shape)} once but is ${showShape(axes!)}`);
   return apply(transposeOp, [x], { axes: order })[0];
 }
 
@@ -135,7 +153,9 @@ export function slice(x: Tensor, axis: number, start: number, end?: number): Ten
   const position = (v: number) => (v < 0 ? v + n : v);
   const [from, to] = [position(start), position(end ?? n)];
   if (!Number.isInteger(from) || !Number.isInteger(to) || from < 0 || to > n || from > to) {
-    throw new RangeError(`slice: start and end must be a range within axis ${at} of ${showShape(x.shape)} but are ${start} and ${end ?? n}`);
+    throw new RangeError(
+      `slice: start and end must be a range within axis ${at} of ${showShape(x.shape)} but are ${start} and ${end ?? n}`,
+    );
   }
   return apply(sliceOp, [x], { axis: at, start: from, end: to })[0];
 }
@@ -144,7 +164,8 @@ export function slice(x: Tensor, axis: number, start: number, end?: number): Ten
 export function select(x: Tensor, axis: number, index: number): Tensor {
   const at = checkAxis("select", x, axis);
   const n = x.shape[at];
-  if (!Number.isInteger(index) || index < -n || index >= n) throw new RangeError(`select: index must be an integer in [${-n}, ${n - 1}] for axis ${at} of ${showShape(x.shape)} but is ${index}`);
+  if (!Number.isInteger(index) || index < -n || index >= n)
+    throw new RangeError(`select: index must be an integer in [${-n}, ${n - 1}] for axis ${at} of ${showShape(x.shape)} but is ${index}`);
   const start = index < 0 ? index + n : index;
   return scope(() => view(apply(sliceOp, [x], { axis: at, start, end: start + 1 })[0], x.shape.toSpliced(at, 1)));
 }
@@ -182,7 +203,8 @@ const padOp: Op<Padding> = defineOp({
 
 /** Adds `before` zeros in front and `after` zeros behind along one axis. */
 export function pad(x: Tensor, axis: number, before: number, after: number): Tensor {
-  if (![before, after].every((n) => Number.isInteger(n) && n >= 0)) throw new RangeError(`pad: before and after must be non-negative integers but are ${before} and ${after}`);
+  if (![before, after].every((n) => Number.isInteger(n) && n >= 0))
+    throw new RangeError(`pad: before and after must be non-negative integers but are ${before} and ${after}`);
   return apply(padOp, [x], { axis: checkAxis("pad", x, axis), before, after })[0];
 }
 
@@ -208,10 +230,14 @@ function rows(shape: Shape, { axis, sizes }: Parts): number[] {
 
 const splitOp: Op<Parts> = defineOp({
   name: "split",
-  shape: ([{ shape, dtype }], parts) => ({ outputs: parts.sizes.map((n) => ({ shape: shape.with(parts.axis, n), dtype })), ints: rows(shape, parts) }),
+  shape: ([{ shape, dtype }], parts) => ({
+    outputs: parts.sizes.map((n) => ({ shape: shape.with(parts.axis, n), dtype })),
+    ints: rows(shape, parts),
+  }),
   reference([x], parts, [outer, ...widths]) {
     let at = 0;
-    for (let o = 0; o < outer; o++) for (let p = 0; p < widths.length; at += widths[p++]) parts[p].set(x.subarray(at, at + widths[p]), o * widths[p]);
+    for (let o = 0; o < outer; o++)
+      for (let p = 0; p < widths.length; at += widths[p++]) parts[p].set(x.subarray(at, at + widths[p]), o * widths[p]);
   },
   backward: (grads, { attrs: { axis } }) => [concat(grads, axis)],
   cases: () => partCases.map(({ shape, ...parts }) => ({ inputs: [{ shape }], attrs: parts })),
@@ -220,16 +246,23 @@ const splitOp: Op<Parts> = defineOp({
 const concatOp: Op<Parts> = defineOp({
   name: "concat",
   shape(parts, attrs) {
-    const shape = parts[0].shape.with(attrs.axis, attrs.sizes.reduce((a, b) => a + b, 0));
+    const shape = parts[0].shape.with(
+      attrs.axis,
+      attrs.sizes.reduce((a, b) => a + b, 0),
+    );
     return { outputs: [{ shape, dtype: parts[0].dtype }], ints: rows(shape, attrs) };
   },
   reference(parts, [y], [outer, ...widths]) {
     let at = 0;
-    for (let o = 0; o < outer; o++) for (let p = 0; p < widths.length; at += widths[p++]) y.set(parts[p].subarray(o * widths[p], (o + 1) * widths[p]), at);
+    for (let o = 0; o < outer; o++)
+      for (let p = 0; p < widths.length; at += widths[p++]) y.set(parts[p].subarray(o * widths[p], (o + 1) * widths[p]), at);
   },
   backward: ([g], { attrs: { axis, sizes } }) => split(g, sizes, axis),
   cases: () =>
-    partCases.map(({ shape, axis, sizes }): Case<Parts> => ({ inputs: sizes.map((n) => ({ shape: shape.with(axis, n) })), attrs: { axis, sizes } })),
+    partCases.map(({ shape, axis, sizes }): Case<Parts> => ({
+      inputs: sizes.map((n) => ({ shape: shape.with(axis, n) })),
+      attrs: { axis, sizes },
+    })),
 });
 
 /** Takes x apart along an axis into parts of the given sizes, which must add up to that axis. */
@@ -249,7 +282,9 @@ export function concat(tensors: readonly Tensor[], axis: number): Tensor {
   tensors.forEach(({ shape, dtype }, i) => {
     if (dtype !== first.dtype) throw new TypeError(`concat: tensors[${i}] must be ${first.dtype} as tensors[0] but is ${dtype}`);
     if (shape.length !== first.shape.length || shape.some((d, a) => a !== at && d !== first.shape[a])) {
-      throw new RangeError(`concat: tensors[${i}] must be ${showShape((first.shape as (number | string)[]).with(at, "any"))} but is ${showShape(shape)}`);
+      throw new RangeError(
+        `concat: tensors[${i}] must be ${showShape((first.shape as (number | string)[]).with(at, "any"))} but is ${showShape(shape)}`,
+      );
     }
   });
   return apply(concatOp, tensors, { axis: at, sizes: tensors.map(({ shape }) => shape[at]) })[0];
@@ -261,9 +296,15 @@ export function stack(tensors: readonly Tensor[], axis = 0): Tensor {
   const [{ shape }] = tensors;
   const at = checkAxis("stack", { shape: [...shape, 1] }, axis);
   tensors.forEach((t, i) => {
-    if (!sameShape(t.shape, shape)) throw new RangeError(`stack: tensors[${i}] must be ${showShape(shape)} as tensors[0] but is ${showShape(t.shape)}`);
+    if (!sameShape(t.shape, shape))
+      throw new RangeError(`stack: tensors[${i}] must be ${showShape(shape)} as tensors[0] but is ${showShape(t.shape)}`);
   });
-  return scope(() => concat(tensors.map((t) => view(t, shape.toSpliced(at, 0, 1))), at));
+  return scope(() =>
+    concat(
+      tensors.map((t) => view(t, shape.toSpliced(at, 0, 1))),
+      at,
+    ),
+  );
 }
 
 /** Every entry along an axis, which disappears: the inverse of `stack`, and cheaper to differentiate than a `select` each. */

@@ -15,7 +15,15 @@ function threeAxes(shape: Shape, axis: number): readonly [number, number, number
   return [size(shape.slice(0, axis)), shape[axis], size(shape.slice(axis + 1))];
 }
 
-const reduceCases = () => [[1, 1], [7, 13], [33, 5, 7], [2, 300, 3], [3, 1000], [203, 301]].flatMap((shape) => shape.map((_, axis) => ({ inputs: [{ shape }], attrs: { axis } })));
+const reduceCases = () =>
+  [
+    [1, 1],
+    [7, 13],
+    [33, 5, 7],
+    [2, 300, 3],
+    [3, 1000],
+    [203, 301],
+  ].flatMap((shape) => shape.map((_, axis) => ({ inputs: [{ shape }], attrs: { axis } })));
 
 /** Sum over one axis, which stays as size 1. The kernel reads ints [outer, n, inner]. */
 const sumOp: Op<Axis> = defineOp({
@@ -82,7 +90,8 @@ const argmaxOp: Op<Axis> = defineOp({
 /** An axis counted from the front. @throws unless -rank <= axis < rank. */
 export function checkAxis(name: string, x: { readonly shape: Shape }, axis: number): number {
   const rank = x.shape.length;
-  if (!Number.isInteger(axis) || axis < -rank || axis >= rank) throw new RangeError(`${name}: axis must be an integer in [${-rank}, ${rank - 1}] for ${showShape(x.shape)} but is ${axis}`);
+  if (!Number.isInteger(axis) || axis < -rank || axis >= rank)
+    throw new RangeError(`${name}: axis must be an integer in [${-rank}, ${rank - 1}] for ${showShape(x.shape)} but is ${axis}`);
   return axis < 0 ? axis + rank : axis;
 }
 
@@ -104,7 +113,7 @@ function reduce(op: Op<Axis>, x: Tensor, { axis, keepDims = false }: ReduceOptio
   const axes = axesOf(op.name, x, axis);
   return scope(() => {
     let y = x;
-    for (let end = axes.length; end > 0; ) {
+    for (let end = axes.length; end > 0;) {
       let start = end - 1;
       while (start > 0 && axes[start - 1] === axes[start] - 1) start--;
       const [first, last] = [axes[start], axes[end - 1]];
@@ -113,7 +122,12 @@ function reduce(op: Op<Axis>, x: Tensor, { axis, keepDims = false }: ReduceOptio
       y = view(one, [...before, ...new Array<number>(last - first + 1).fill(1), ...after]);
       end = start;
     }
-    return keepDims ? y : view(y, x.shape.filter((_, i) => !axes.includes(i)));
+    return keepDims
+      ? y
+      : view(
+          y,
+          x.shape.filter((_, i) => !axes.includes(i)),
+        );
   });
 }
 

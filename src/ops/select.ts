@@ -6,7 +6,11 @@ import { sumTo } from "./reduce.js";
 
 const triples: readonly (readonly [Shape, Shape, Shape])[] = [
   [[1], [1], [1]],
-  [[7, 13], [7, 13], [7, 13]],
+  [
+    [7, 13],
+    [7, 13],
+    [7, 13],
+  ],
   [[4, 1], [4, 33], []],
   [[33], [4, 1], [4, 33]],
   [[203, 301], [301], [203, 1]],
@@ -17,7 +21,9 @@ const whereOp: Op = defineOp({
   name: "where",
   shape([condition, a, b]) {
     if (a.dtype === "int32" || [condition, b].some((t) => t.dtype !== a.dtype)) {
-      throw new TypeError(`where: condition, a and b must have one floating dtype but are ${[condition, a, b].map((t) => t.dtype).join(", ")}`);
+      throw new TypeError(
+        `where: condition, a and b must have one floating dtype but are ${[condition, a, b].map((t) => t.dtype).join(", ")}`,
+      );
     }
     const shape = broadcastShape("where", broadcastShape("where", condition.shape, a.shape), b.shape);
     return { outputs: [{ shape, dtype: a.dtype }], ints: broadcastPlan(shape, [condition.shape, a.shape, b.shape]) };
@@ -31,7 +37,11 @@ const whereOp: Op = defineOp({
   },
   cases: () =>
     triples.map(([condition, a, b]) => ({
-      inputs: [{ shape: condition, values: Array.from({ length: condition.reduce((p, q) => p * q, 1) }, (_, i) => ((i * 5) % 3) - 1) }, { shape: a }, { shape: b }],
+      inputs: [
+        { shape: condition, values: Array.from({ length: condition.reduce((p, q) => p * q, 1) }, (_, i) => ((i * 5) % 3) - 1) },
+        { shape: a },
+        { shape: b },
+      ],
       attrs: undefined,
     })),
 });

@@ -1,6 +1,18 @@
 import { apply, applyFused } from "../tensor/apply.js";
 import { noGrad } from "../tensor/graph.js";
-import { defineFused, defineOp, sameShape, showShape, size, type Fused, type MaybeSpec, type Op, type Plan, type Shape, type Spec } from "../tensor/op.js";
+import {
+  defineFused,
+  defineOp,
+  sameShape,
+  showShape,
+  size,
+  type Fused,
+  type MaybeSpec,
+  type Op,
+  type Plan,
+  type Shape,
+  type Spec,
+} from "../tensor/op.js";
 import { scope } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { add, div, exp, log, neg, square, sub } from "./elementwise.js";
@@ -15,7 +27,8 @@ const LARGEST = 3.4028234663852886e38;
 const rowShapes: readonly Shape[] = [[1], [7, 13], [3, 5, 33], [203, 130], [2, 1000]];
 
 function lastAxis(name: string, { shape, dtype }: Spec): Plan {
-  if (dtype === "int32" || shape.length === 0) throw new RangeError(`${name}: x must be floating with at least one axis but is ${dtype} ${showShape(shape)}`);
+  if (dtype === "int32" || shape.length === 0)
+    throw new RangeError(`${name}: x must be floating with at least one axis but is ${dtype} ${showShape(shape)}`);
   return { outputs: [{ shape, dtype }], ints: [size(shape.slice(0, -1)), shape.at(-1)!] };
 }
 
@@ -73,40 +86,57 @@ const targetInput = ({ rows, targets }: (typeof targetCases)[number]) => ({ shap
 /** 1 where there is a target and 0 where it is ignored; fails on anything else. Ints [rows, classes, ignoreIndex]. */
 const validOp: Op<Classes & { readonly dtype: Spec["dtype"] }> = defineOp({
   name: "validTargets",
-  shape: ([targets], { classes, ignoreIndex, dtype }) => ({ outputs: [{ shape: targets.shape, dtype }], ints: [size(targets.shape), classes, ignoreIndex] }),
+  shape: ([targets], { classes, ignoreIndex, dtype }) => ({
+    outputs: [{ shape: targets.shape, dtype }],
+    ints: [size(targets.shape), classes, ignoreIndex],
+  }),
   reference([targets], [y], [rows, classes, ignoreIndex]) {
     for (let r = 0; r < rows; r++) {
       const target = targets[r];
       if (target !== ignoreIndex && (target < 0 || target >= classes)) {
-        throw new RangeError(`crossEntropy: targets must be in [0, ${classes - 1}] for ${classes} classes, or ${ignoreIndex} to be ignored, but targets[${r}] is ${target}`);
+        throw new RangeError(
+          `crossEntropy: targets must be in [0, ${classes - 1}] for ${classes} classes, or ${ignoreIndex} to be ignored, but targets[${r}] is ${target}`,
+        );
       }
       y[r] = target === ignoreIndex ? 0 : 1;
     }
   },
-  cases: () => targetCases.map((c) => ({ inputs: [targetInput(c)], attrs: { classes: c.classes, ignoreIndex: c.ignoreIndex, dtype: "float32" } })),
+  cases: () =>
+    targetCases.map((c) => ({ inputs: [targetInput(c)], attrs: { classes: c.classes, ignoreIndex: c.ignoreIndex, dtype: "float32" } })),
 });
 
 /** The entry of each row that its target names, 0 where it is ignored. Ints [rows, classes, ignoreIndex]. */
 const pickOp: Op<Classes> = defineOp({
   name: "pickTarget",
-  shape: ([x, targets], { classes, ignoreIndex }) => ({ outputs: [{ shape: targets.shape, dtype: x.dtype }], ints: [size(targets.shape), classes, ignoreIndex] }),
+  shape: ([x, targets], { classes, ignoreIndex }) => ({
+    outputs: [{ shape: targets.shape, dtype: x.dtype }],
+    ints: [size(targets.shape), classes, ignoreIndex],
+  }),
   reference([x, targets], [y], [rows, classes, ignoreIndex]) {
     for (let r = 0; r < rows; r++) y[r] = targets[r] === ignoreIndex ? 0 : x[r * classes + targets[r]];
   },
   backward: ([g], { inputs: [, targets], attrs }) => [apply(placeOp, [g, targets], attrs)[0], null],
-  cases: () => targetCases.map((c) => ({ inputs: [{ shape: [...c.rows, c.classes] }, targetInput(c)], attrs: { classes: c.classes, ignoreIndex: c.ignoreIndex } })),
+  cases: () =>
+    targetCases.map((c) => ({
+      inputs: [{ shape: [...c.rows, c.classes] }, targetInput(c)],
+      attrs: { classes: c.classes, ignoreIndex: c.ignoreIndex },
+    })),
 });
 
 /** The adjoint of pickTarget: zeros, with g where the target of the row points. The same ints. */
 const placeOp: Op<Classes> = defineOp({
   name: "placeTarget",
-  shape: ([g, targets], { classes, ignoreIndex }) => ({ outputs: [{ shape: [...targets.shape, classes], dtype: g.dtype }], ints: [size(targets.shape), classes, ignoreIndex] }),
+  shape: ([g, targets], { classes, ignoreIndex }) => ({
+    outputs: [{ shape: [...targets.shape, classes], dtype: g.dtype }],
+    ints: [size(targets.shape), classes, ignoreIndex],
+  }),
   reference([g, targets], [y], [rows, classes, ignoreIndex]) {
     y.fill(0);
     for (let r = 0; r < rows; r++) if (targets[r] !== ignoreIndex) y[r * classes + targets[r]] = g[r];
   },
   backward: ([g], { inputs: [, targets], attrs }) => [apply(pickOp, [g, targets], attrs)[0], null],
-  cases: () => targetCases.map((c) => ({ inputs: [{ shape: c.rows }, targetInput(c)], attrs: { classes: c.classes, ignoreIndex: c.ignoreIndex } })),
+  cases: () =>
+    targetCases.map((c) => ({ inputs: [{ shape: c.rows }, targetInput(c)], attrs: { classes: c.classes, ignoreIndex: c.ignoreIndex } })),
 });
 
 /** How the losses of single targets become one: their mean, their sum, or not at all. */
@@ -114,14 +144,18 @@ export type Reduction = "mean" | "sum" | "none";
 const reductions: readonly Reduction[] = ["none", "sum", "mean"];
 
 function checkReduction(name: string, reduction: Reduction): void {
-  if (!reductions.includes(reduction)) throw new RangeError(`${name}: reduction must be "mean", "sum" or "none" but is ${JSON.stringify(reduction)}`);
+  if (!reductions.includes(reduction))
+    throw new RangeError(`${name}: reduction must be "mean", "sum" or "none" but is ${JSON.stringify(reduction)}`);
 }
 
 function checkTargets(logits: MaybeSpec, targets: MaybeSpec): { classes: number; dtype: Spec["dtype"] } {
   const { shape, dtype } = logits!;
-  if (dtype === "int32" || shape.length === 0) throw new RangeError(`crossEntropy: logits must be floating [..., classes] but are ${dtype} ${showShape(shape)}`);
+  if (dtype === "int32" || shape.length === 0)
+    throw new RangeError(`crossEntropy: logits must be floating [..., classes] but are ${dtype} ${showShape(shape)}`);
   if (targets!.dtype !== "int32" || !sameShape(targets!.shape, shape.slice(0, -1))) {
-    throw new RangeError(`crossEntropy: targets must be int32 ${showShape(shape.slice(0, -1))} for logits ${showShape(shape)} but are ${targets!.dtype} ${showShape(targets!.shape)}`);
+    throw new RangeError(
+      `crossEntropy: targets must be int32 ${showShape(shape.slice(0, -1))} for logits ${showShape(shape)} but are ${targets!.dtype} ${showShape(targets!.shape)}`,
+    );
   }
   return { classes: shape.at(-1)!, dtype };
 }
@@ -135,7 +169,10 @@ const crossEntropyOp: Fused<{ ignoreIndex: number; reduction: Reduction }> = def
   shape([logits, targets], { ignoreIndex, reduction }) {
     const { classes, dtype } = checkTargets(logits, targets);
     const { shape } = targets!;
-    return { outputs: [{ shape: reduction === "none" ? shape : [], dtype }], ints: [size(shape), classes, ignoreIndex, reductions.indexOf(reduction)] };
+    return {
+      outputs: [{ shape: reduction === "none" ? shape : [], dtype }],
+      ints: [size(shape), classes, ignoreIndex, reductions.indexOf(reduction)],
+    };
   },
   compose([logits, targets], { ignoreIndex, reduction }) {
     const attrs = { ...checkTargets(logits, targets), ignoreIndex };
@@ -147,7 +184,10 @@ const crossEntropyOp: Fused<{ ignoreIndex: number; reduction: Reduction }> = def
   saved: ([logits, targets]) => [{ shape: [2 * size(targets!.shape) + 1], dtype: logits!.dtype }],
   cases: () =>
     targetCases.flatMap((c) =>
-      reductions.map((reduction) => ({ inputs: [{ shape: [...c.rows, c.classes], low: -8, high: 8 }, targetInput(c)], attrs: { ignoreIndex: c.ignoreIndex, reduction } })),
+      reductions.map((reduction) => ({
+        inputs: [{ shape: [...c.rows, c.classes], low: -8, high: 8 }, targetInput(c)],
+        attrs: { ignoreIndex: c.ignoreIndex, reduction },
+      })),
     ),
 });
 
@@ -163,16 +203,28 @@ export interface CrossEntropyOptions {
  * -log softmax(logits)[target]: logits [..., C], targets int32 [...] in [0, C); gives [] or, without reduction, [...].
  * A target outside the classes is an error: at once on the reference device, at the next read on a native one.
  */
-export function crossEntropy(logits: Tensor, targets: Tensor, { ignoreIndex = -100, reduction = "mean" }: CrossEntropyOptions = {}): Tensor {
+export function crossEntropy(
+  logits: Tensor,
+  targets: Tensor,
+  { ignoreIndex = -100, reduction = "mean" }: CrossEntropyOptions = {},
+): Tensor {
   checkReduction("crossEntropy", reduction);
-  if (!Number.isInteger(ignoreIndex) || ignoreIndex !== (ignoreIndex | 0)) throw new RangeError(`crossEntropy: ignoreIndex must be a 32-bit integer but is ${ignoreIndex}`);
+  if (!Number.isInteger(ignoreIndex) || ignoreIndex !== (ignoreIndex | 0))
+    throw new RangeError(`crossEntropy: ignoreIndex must be a 32-bit integer but is ${ignoreIndex}`);
   return applyFused(crossEntropyOp, [logits, targets], { ignoreIndex, reduction })[0];
 }
 
 /** (prediction - target)^2 of two tensors of one shape: their mean (default), their sum, or each. */
-export function meanSquaredError(prediction: Tensor, target: Tensor, { reduction = "mean" }: { readonly reduction?: Reduction } = {}): Tensor {
+export function meanSquaredError(
+  prediction: Tensor,
+  target: Tensor,
+  { reduction = "mean" }: { readonly reduction?: Reduction } = {},
+): Tensor {
   checkReduction("meanSquaredError", reduction);
-  if (!sameShape(prediction.shape, target.shape)) throw new RangeError(`meanSquaredError: target must be ${showShape(prediction.shape)} as the prediction but is ${showShape(target.shape)}`);
+  if (!sameShape(prediction.shape, target.shape))
+    throw new RangeError(
+      `meanSquaredError: target must be ${showShape(prediction.shape)} as the prediction but is ${showShape(target.shape)}`,
+    );
   return scope(() => {
     const errors = square(sub(prediction, target));
     return reduction === "none" ? errors : reduction === "sum" ? sum(errors) : mean(errors);

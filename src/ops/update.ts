@@ -18,10 +18,14 @@ export interface Updated {
 
 function check(name: string, params: Tensors, lists: Readonly<Record<string, Tensors>>): void {
   for (const [what, list] of Object.entries(lists)) {
-    if (list.length !== params.length) throw new RangeError(`${name}: ${what} must have ${params.length} tensors, one for each parameter, but has ${list.length}`);
+    if (list.length !== params.length)
+      throw new RangeError(`${name}: ${what} must have ${params.length} tensors, one for each parameter, but has ${list.length}`);
     list.forEach((t, i) => {
       const p = params[i];
-      if (!sameShape(t.shape, p.shape) || t.dtype !== p.dtype) throw new RangeError(`${name}: ${what}[${i}] must be ${p.dtype} ${showShape(p.shape)} as its parameter but is ${t.dtype} ${showShape(t.shape)}`);
+      if (!sameShape(t.shape, p.shape) || t.dtype !== p.dtype)
+        throw new RangeError(
+          `${name}: ${what}[${i}] must be ${p.dtype} ${showShape(p.shape)} as its parameter but is ${t.dtype} ${showShape(t.shape)}`,
+        );
     });
   }
   const ints = params.findIndex((p) => p.dtype === "int32");
@@ -32,7 +36,14 @@ function check(name: string, params: Tensors, lists: Readonly<Record<string, Ten
 const MOST = 256;
 
 /** One call for the parameters, or a few where there are very many. `each` gives the ints or floats of one parameter. */
-function run(name: string, { params, grads }: Updated, states: Readonly<Record<string, Tensors>>, ints: readonly number[], floats: readonly number[], each: { ints?: (k: number) => number; floats?: (k: number) => readonly number[] } = {}): void {
+function run(
+  name: string,
+  { params, grads }: Updated,
+  states: Readonly<Record<string, Tensors>>,
+  ints: readonly number[],
+  floats: readonly number[],
+  each: { ints?: (k: number) => number; floats?: (k: number) => readonly number[] } = {},
+): void {
   check(name, params, { grads, ...states });
   for (let from = 0; from < params.length; from += MOST) {
     const part = (list: Tensors) => list.slice(from, from + MOST);
@@ -99,7 +110,9 @@ export interface AdamUpdate extends Updated {
  */
 export function adamUpdate({ m, v, vMax, steps, lr, beta1, beta2, eps, weightDecay, decoupled, ...lists }: AdamUpdate): void {
   const corrections = (k: number) => [lr / (1 - beta1 ** steps[k]), Math.sqrt(1 - beta2 ** steps[k])];
-  run("adam", lists, { m, v, ...(vMax && { vMax }) }, [+decoupled, +(vMax !== undefined)], [lr, beta1, beta2, eps, weightDecay], { floats: corrections });
+  run("adam", lists, { m, v, ...(vMax && { vMax }) }, [+decoupled, +(vMax !== undefined)], [lr, beta1, beta2, eps, weightDecay], {
+    floats: corrections,
+  });
 }
 
 defineReference("adam", (grads, outputs, [count, decoupled, amsgrad], [lr, beta1, beta2, eps, weightDecay, ...corrections]) => {
@@ -139,7 +152,13 @@ export interface RmspropUpdate extends Updated {
  * [count, centered], floats [lr, alpha, eps, momentum, weightDecay].
  */
 export function rmspropUpdate({ square, velocity, mean, lr, alpha, eps, momentum, centered, weightDecay, ...lists }: RmspropUpdate): void {
-  run("rmsprop", lists, { square, ...(momentum !== 0 && { velocity }), ...(centered && { mean }) }, [+centered], [lr, alpha, eps, momentum, weightDecay]);
+  run(
+    "rmsprop",
+    lists,
+    { square, ...(momentum !== 0 && { velocity }), ...(centered && { mean }) },
+    [+centered],
+    [lr, alpha, eps, momentum, weightDecay],
+  );
 }
 
 defineReference("rmsprop", (grads, outputs, [count, centered], [lr, alpha, eps, momentum, weightDecay]) => {
@@ -227,6 +246,7 @@ defineReference("clipValue", (_, grads, __, [limit]) => {
 
 function checkOneDtype(name: string, grads: Tensors): void {
   grads.forEach((g, i) => {
-    if (g.dtype === "int32" || g.dtype !== grads[0].dtype) throw new TypeError(`${name}: grads must be all float32 or all float64 but grads[${i}] is ${g.dtype}`);
+    if (g.dtype === "int32" || g.dtype !== grads[0].dtype)
+      throw new TypeError(`${name}: grads must be all float32 or all float64 but grads[${i}] is ${g.dtype}`);
   });
 }

@@ -15,7 +15,8 @@ export interface GeneratorState {
 }
 
 function checkWhole(what: string, value: number): number {
-  if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`Generator: ${what} must be an integer from 0 to 2^53 - 1 but is ${value}`);
+  if (!Number.isSafeInteger(value) || value < 0)
+    throw new RangeError(`Generator: ${what} must be an integer from 0 to 2^53 - 1 but is ${value}`);
   return value;
 }
 
@@ -101,9 +102,15 @@ export interface RandomOptions extends TensorOptions {
   readonly generator?: Generator;
 }
 
-function draw(op: Op<Draw>, shape: Shape, floats: readonly number[], { dtype = "float32", device = devices(), requiresGrad = false, generator = defaultGenerator }: RandomOptions): Tensor {
+function draw(
+  op: Op<Draw>,
+  shape: Shape,
+  floats: readonly number[],
+  { dtype = "float32", device = devices(), requiresGrad = false, generator = defaultGenerator }: RandomOptions,
+): Tensor {
   if (dtype === "int32") throw new TypeError(`${op.name}: dtype must be float32 or float64 but is int32`);
-  if (shape.some((d) => !Number.isInteger(d) || d < 0)) throw new RangeError(`${op.name}: shape must be non-negative integers but is ${showShape(shape)}`);
+  if (shape.some((d) => !Number.isInteger(d) || d < 0))
+    throw new RangeError(`${op.name}: shape must be non-negative integers but is ${showShape(shape)}`);
   const [t] = applyOn(device, op, [], { shape, dtype, where: generator.take(size(shape)), floats });
   t.requiresGrad = requiresGrad;
   return t;
@@ -113,8 +120,12 @@ function draw(op: Op<Draw>, shape: Shape, floats: readonly number[], { dtype = "
  * A tensor with elements uniform in [low, high), 2^24 different values: the same on every device.
  * Element i uses word i % 4 of block floor(i / 4) of the draw. @throws unless low <= high, both finite.
  */
-export function uniform(shape: Shape, { low = 0, high = 1, ...options }: RandomOptions & { readonly low?: number; readonly high?: number } = {}): Tensor {
-  if (!Number.isFinite(high - low) || low > high) throw new RangeError(`uniform: low and high must be finite with low <= high but are ${low} and ${high}`);
+export function uniform(
+  shape: Shape,
+  { low = 0, high = 1, ...options }: RandomOptions & { readonly low?: number; readonly high?: number } = {},
+): Tensor {
+  if (!Number.isFinite(high - low) || low > high)
+    throw new RangeError(`uniform: low and high must be finite with low <= high but are ${low} and ${high}`);
   return draw(uniformOp, shape, [Math.fround(low), Math.fround(high - low)], options);
 }
 
@@ -131,8 +142,12 @@ export function bernoulli(shape: Shape, p: number, { value = 1, ...options }: Ra
  * A tensor of normally distributed elements, made on the host by the Box-Muller transform in double precision.
  * Elements 2k and 2k + 1 are the cosine and sine branch of words 2k and 2k + 1. @throws unless std >= 0.
  */
-export function normal(shape: Shape, { mean = 0, std = 1, generator = defaultGenerator, ...options }: RandomOptions & { readonly mean?: number; readonly std?: number } = {}): Tensor {
-  if (!Number.isFinite(mean) || !(std >= 0)) throw new RangeError(`normal: mean must be finite and std at least 0 but are ${mean} and ${std}`);
+export function normal(
+  shape: Shape,
+  { mean = 0, std = 1, generator = defaultGenerator, ...options }: RandomOptions & { readonly mean?: number; readonly std?: number } = {},
+): Tensor {
+  if (!Number.isFinite(mean) || !(std >= 0))
+    throw new RangeError(`normal: mean must be finite and std at least 0 but are ${mean} and ${std}`);
   const { dtype = "float32" } = options;
   if (dtype === "int32") throw new TypeError("normal: dtype must be float32 or float64 but is int32");
   const count = size(shape);
