@@ -44,7 +44,7 @@ import {
 import { devicesUnderTest, nativeAvailable } from "./helpers.js";
 
 const values = (t: Tensor | null) => Array.from(t!.dataSync());
-const ulps = 5; // decimal digits that float32 arithmetic on a handful of numbers keeps
+const digits = 5; // decimals that float32 arithmetic on a handful of numbers keeps
 
 describe.each(devicesUnderTest())("on %s", (name) => {
   const on = device(name);
@@ -203,7 +203,7 @@ describe.each(devicesUnderTest())("on %s", (name) => {
       // s = w (1 - tanh^2(w x)): d|s|^2 / dw_j = 2 w_j d^2 - 4 |w|^2 d^2 t x_j, with t = tanh(-1.5), d = 1 - t^2
       const t = Math.tanh(-1.5);
       const d = 1 - t * t;
-      values(w.grad).forEach((v, j) => expect(v).toBeCloseTo(2 * [0.5, -1][j] * d * d - 4 * 1.25 * d * d * t * [1, 2][j], ulps));
+      values(w.grad).forEach((v, j) => expect(v).toBeCloseTo(2 * [0.5, -1][j] * d * d - 4 * 1.25 * d * d * t * [1, 2][j], digits));
     });
 
     test("a fused op differentiates twice, and its composition agrees", () => {
@@ -213,7 +213,7 @@ describe.each(devicesUnderTest())("on %s", (name) => {
         return values(grad(sum(square(g!)), [x])[0]);
       };
       const apart = composed(second);
-      second().forEach((v, i) => expect(v).toBeCloseTo(apart[i], ulps));
+      second().forEach((v, i) => expect(v).toBeCloseTo(apart[i], digits));
       expect(apart.some((v) => Math.abs(v) > 0.01)).toBe(true);
     });
 
@@ -298,7 +298,7 @@ describe.each(devicesUnderTest())("on %s", (name) => {
       const loss = scope(() => sum(square(exp(x))));
       expect(buffers()).toBeGreaterThan(before + 1);
       loss.backward();
-      expect(values(x.grad)[0]).toBeCloseTo(2 * Math.exp(1), ulps);
+      expect(values(x.grad)[0]).toBeCloseTo(2 * Math.exp(1), digits);
       loss.dispose();
       x.grad!.dispose();
       expect(buffers()).toBe(before);
