@@ -1,9 +1,10 @@
-import { access, copyFile, mkdir, rm, writeFile } from "node:fs/promises";
+import { access, copyFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { characterBatches, type CharacterBatches } from "../data/characters.js";
 import { Vocabulary } from "../data/vocabulary.js";
 import { readCheckpoint, saveCheckpoint, type Checkpoint } from "../io/checkpoint.js";
 import { fileError } from "../io/files.js";
+import { makeFolder } from "../io/folder.js";
 import { describeLanguageModel, loadLanguageModel } from "../io/languageModel.js";
 import { LanguageModel, type CellName } from "../models/languageModel.js";
 import { defaultGenerator, manualSeed } from "../tensor/random.js";
@@ -61,8 +62,8 @@ function part(path: string, ids: Int32Array, { seq, batch, val }: Settings): { t
 /** Makes the folder and sees that a file can be written in it. @throws if not, saying why. */
 async function probe(out: string): Promise<void> {
   const file = join(out, `.${process.pid}.tmp`);
+  await makeFolder(out);
   try {
-    await mkdir(out, { recursive: true });
     await writeFile(file, "");
     await rm(file);
   } catch (error) {

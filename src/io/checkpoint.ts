@@ -1,4 +1,3 @@
-import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { TypedArray } from "../backend/backend.js";
 import type { TextPosition } from "../data/characters.js";
@@ -9,7 +8,7 @@ import { defaultGenerator, Generator } from "../tensor/random.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { CarriedState } from "../train/carried.js";
 import type { Optimizer } from "../train/optimizer.js";
-import { fileError } from "./files.js";
+import { makeFolder } from "./folder.js";
 import { readMetadata, VERSION, type Json, type Metadata } from "./metadata.js";
 import { readSafetensors, writeSafetensors, type SafeTensor, type TensorToWrite } from "./safetensors.js";
 
@@ -51,11 +50,7 @@ async function read(tensors: Readonly<Record<string, Tensor>>, prefix = ""): Pro
 }
 
 async function write(path: string, tensors: [string, TensorToWrite][], metadata: Readonly<Record<string, string>>): Promise<void> {
-  try {
-    await mkdir(dirname(path), { recursive: true });
-  } catch (error) {
-    throw fileError("cannot make the folder of", path, error);
-  }
+  await makeFolder(dirname(path));
   await writeSafetensors(path, new Map(tensors), metadata);
 }
 
