@@ -132,16 +132,24 @@ void adagrad(const Args& args, Device* device) {
   });
 }
 
-typedef double Doubles __attribute__((vector_size(8 * kLanes)));
+// Half the lanes, so that their doubles fill a vector.
+constexpr int kHalf = kLanes / 2;
+typedef float Half __attribute__((vector_size(4 * kHalf), may_alias, aligned(4)));
+typedef double Doubles __attribute__((vector_size(8 * kHalf)));
 
 double sum_of_squares(const float* x, size_t n) {
-  Doubles total = {};
-  row_map(static_cast<int64_t>(n), [&](int64_t i, int lanes) {
-    const Doubles v = __builtin_convertvector(load_lanes(x + i, lanes), Doubles);
-    total += v * v;
-  });
+  const auto square = [=](size_t i) {
+    const Doubles v = __builtin_convertvector(*reinterpret_cast<const Half*>(x + i), Doubles);
+    return v * v;
+  };
+  Doubles sums[4] = {};
+  size_t i = 0;
+  for (; i + 4 * kHalf <= n; i += 4 * kHalf)
+    for (int s = 0; s < 4; s++) sums[s] += square(i + s * kHalf);
+  const Doubles total = (sums[0] + sums[1]) + (sums[2] + sums[3]);
   double result = 0;
-  for (int i = 0; i < kLanes; i++) result += total[i];
+  for (int lane = 0; lane < kHalf; lane++) result += total[lane];
+  for (; i < n; i++) result += static_cast<double>(x[i]) * x[i];
   return result;
 }
 
