@@ -65,11 +65,14 @@ export interface TrainStep {
 
 const lossOptions = ["loss", "forward", "signal"] as const;
 type Caller<R> = Required<Pick<LossOptions<R>, "loss" | "forward">>;
+type Batches = Iterable<Batch> | AsyncIterable<Batch>;
+/** Options with which any module will do. */
+type Called<O extends { readonly forward?: unknown }> = O & { readonly forward: NonNullable<O["forward"]> };
 
-function caller<R>(where: string, model: Trainable<R>, { loss, forward }: LossOptions<R>): Caller<R> {
+function caller<R>(where: string, model: Module, { loss, forward }: LossOptions<R>): Caller<R> {
   return {
     loss: loss ?? ((result, batch) => sequenceLoss(where, result, batch)),
-    forward: forward ?? ((inputs, options) => model.forward(inputs, options as never)),
+    forward: forward ?? ((inputs, options) => (model as Trainable<R>).forward(inputs, options as never)),
   };
 }
 
@@ -94,11 +97,9 @@ function stateOf(where: string, result: unknown): StateTree {
  * @throws on an unknown option, a batch that does not fit, a model that gives no logits (without `loss`) or no state
  * (with `truncate` or `carryState`), and whatever the model throws.
  */
-export async function* train<R>(
-  model: Trainable<R>,
-  batches: Iterable<Batch> | AsyncIterable<Batch>,
-  options: TrainOptions<R>,
-): AsyncGenerator<TrainStep, void, undefined> {
+export function train<R>(model: Trainable<R>, batches: Batches, options: TrainOptions<R>): AsyncGenerator<TrainStep, void, undefined>;
+export function train<R>(model: Module, batches: Batches, options: Called<TrainOptions<R>>): AsyncGenerator<TrainStep, void, undefined>;
+export async function* train<R>(model: Module, batches: Batches, options: TrainOptions<R>): AsyncGenerator<TrainStep, void, undefined> {
   checkOptions("train", options, [...lossOptions, "optimizer", "clipNorm", "clipValue", "truncate", "carryState", "schedule"]);
   const { optimizer, clipNorm, clipValue, truncate, carryState = false, schedule, signal } = options;
   if (clipNorm !== undefined) checkNumber("train", "clipNorm", clipNorm, 0);
@@ -175,11 +176,9 @@ export interface EvaluateOptions<R> extends LossOptions<R> {
  *
  * @throws as `train` does, and if there is nothing to evaluate.
  */
-export async function evaluate<R>(
-  model: Trainable<R>,
-  batches: Iterable<Batch> | AsyncIterable<Batch>,
-  options: EvaluateOptions<R> = {},
-): Promise<number> {
+export function evaluate<R>(model: Trainable<R>, batches: Batches, options?: EvaluateOptions<R>): Promise<number>;
+export function evaluate<R>(model: Module, batches: Batches, options: Called<EvaluateOptions<R>>): Promise<number>;
+export async function evaluate<R>(model: Module, batches: Batches, options: EvaluateOptions<R> = {}): Promise<number> {
   checkOptions("evaluate", options, [...lossOptions, "carryState"]);
   const { carryState = false, signal } = options;
   const [like] = model.parameters();
