@@ -60,28 +60,37 @@ void input_gradient(Device* device, int64_t rows, int64_t n, const float* grads,
   });
 }
 
-// dweight = sum over rows of g * z, dbias = sum over rows of g. Threads share the columns; each column is summed in
-// blocks of rows, in order.
+// dweight = sum over rows of g * z, dbias = sum over rows of g. Threads share the columns; rows are summed in order, in
+// blocks, so that long sums lose less. `partial` holds [2, n].
 void vector_gradients(Device* device, int64_t rows, int64_t n, const float* grads, const float* all, const float* saved,
-                      float* dweight, float* dbias) {
+                      float* dweight, float* dbias, float* partial) {
   constexpr int64_t kBlock = 64;
-  for_range(device, n, 1 + 16384 / (rows + 1), [=](size_t begin, size_t end) {
-    row_map(static_cast<int64_t>(end - begin), [=](int64_t at, int lanes) {
-      const int64_t i = static_cast<int64_t>(begin) + at;
-      Vec by_weight = {}, by_bias = {};
-      for (int64_t block = 0; block < rows; block += kBlock) {
-        Vec w = {}, b = {};
-        for (int64_t r = block; r < block + kBlock && r < rows; r++) {
-          const Vec g = load_lanes(grads + r * n + i, lanes);
-          w += g * ((load_lanes(all + r * n + i, lanes) - saved[r]) * saved[rows + r]);
-          b += g;
-        }
-        by_weight += w;
-        by_bias += b;
-      }
-      if (dweight) store_lanes(dweight + i, by_weight, lanes);
-      if (dbias) store_lanes(dbias + i, by_bias, lanes);
+  const auto add = [](float* to, const float* from, int64_t width) {
+    row_map(width, [=](int64_t i, int lanes) {
+      store_lanes(to + i, load_lanes(to + i, lanes) + load_lanes(from + i, lanes), lanes);
     });
+  };
+  for_range(device, n, 1 + 16384 / (rows + 1), [=](size_t begin, size_t end) {
+    const int64_t width = static_cast<int64_t>(end - begin);
+    const size_t bytes = width * sizeof(float);
+    float *w = partial + begin, *b = partial + n + begin;
+    if (dweight) __builtin_memset(dweight + begin, 0, bytes);
+    if (dbias) __builtin_memset(dbias + begin, 0, bytes);
+    for (int64_t block = 0; block < rows; block += kBlock) {
+      __builtin_memset(w, 0, bytes);
+      __builtin_memset(b, 0, bytes);
+      for (int64_t r = block; r < block + kBlock && r < rows; r++) {
+        const float *g = grads + r * n + begin, *x = all + r * n + begin;
+        const float mean = saved[r], inverse = saved[rows + r];
+        row_map(width, [=](int64_t i, int lanes) {
+          const Vec d = load_lanes(g + i, lanes);
+          store_lanes(w + i, load_lanes(w + i, lanes) + d * ((load_lanes(x + i, lanes) - mean) * inverse), lanes);
+          store_lanes(b + i, load_lanes(b + i, lanes) + d, lanes);
+        });
+      }
+      if (dweight) add(dweight + begin, w, width);
+      if (dbias) add(dbias + begin, b, width);
+    }
   });
 }
 
@@ -91,7 +100,9 @@ void layer_norm_backward(const Args& args, Device* device) {
   const float *g = data(args.in[0]), *x = data(args.in[1]), *weight = data(args.in[2]), *saved = data(args.in[5]);
   if (float* dx = data(args.out[0])) input_gradient(device, rows, n, g, x, weight, saved, dx);
   float *dweight = data(args.out[1]), *dbias = data(args.out[2]);
-  if (dweight || dbias) vector_gradients(device, rows, n, g, x, saved, dweight, dbias);
+  if (!dweight && !dbias) return;
+  float* partial = static_cast<float*>(device->scratch(device, 2 * n * sizeof(float)));
+  vector_gradients(device, rows, n, g, x, saved, dweight, dbias, partial);
 }
 
 const KernelEntry entries[] = {
