@@ -25,7 +25,6 @@ struct Gemm {
 };
 
 THROUGHTIME_INLINE int64_t panels_of(int64_t n) { return (n + NR - 1) / NR; }
-THROUGHTIME_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Floats of scratch a team needs: each thread's block of A, and the shared stretch of B if it is not packed.
 inline int64_t gemm_scratch(const Gemm& g, int ranks) {
@@ -39,14 +38,11 @@ struct Part {
 };
 
 inline void pack_b(float* to, int64_t panel, const Gemm& g, int64_t j, int64_t k0, int64_t k, Part panels) {
-  for (int64_t p = panels.begin; p < panels.end; p++) {
-    const int64_t column = (j + p) * NR;
-    const int n = (int)least(NR, g.n - column);
-    if (g.b_transposed)
-      pack_panel_transposed(to + p * panel, g.b, k0, k, column, n);
-    else
-      pack_panel(to + p * panel, g.b, k0, k, column, n);
-  }
+  const int64_t column = (j + panels.begin) * NR, n = least(g.n, (j + panels.end) * NR) - column;
+  to += panels.begin * panel;
+  if (!g.b_transposed) return pack_panels(to, panel, g.b, k0, k, column, n);
+  for (int64_t c = 0; c < n; c += NR)
+    pack_panel_transposed(to + c / NR * panel, g.b, k0, k, column + c, (int)least(NR, n - c));
 }
 
 // Rows and panels of one thread: rows while there are enough of them, panels otherwise.
@@ -71,7 +67,7 @@ inline void gemm_block(const Gemm& g, const Share& mine, float* block, const flo
     const float* first = b + mine.panels.begin * panel;
     const int panels = (int)(mine.panels.end - mine.panels.begin);
     if (g.a_transposed) {
-      pack_columns(block, g.a, i, m, k0, k);
+      pack_columns(block, g.a, g.m, i, m, k0, k);
       multiply<true>(m, block, 0, first, panel, panels, k, to);
     } else {
       pack_rows(block, A_STRIDE, g.a, i, m, k0, k);

@@ -44,9 +44,10 @@ __attribute__((noinline)) inline void finish_part(const float* part, int m, int 
     }
 }
 
+// One function for each size, so that the registers are shared out for its loop alone.
 template <int M, int P, bool Columns>
-THROUGHTIME_INLINE void micro(const float* a, int64_t stride, const float* b, int64_t panel, int k, int first,
-                              const Target& to) {
+__attribute__((noinline)) void micro(const float* a, int64_t stride, const float* b, int64_t panel, int k, int first,
+                                     const Target& to) {
   Vec sum[M][P][2] = {};
   const float* row[M];
 #pragma GCC unroll 16

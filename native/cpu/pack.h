@@ -13,21 +13,29 @@ struct Rows {
   THROUGHTIME_INLINE const float* operator[](int64_t i) const { return list ? list[i] : first + i * stride; }
 };
 
+THROUGHTIME_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 THROUGHTIME_INLINE void copy(float* to, const float* from, int64_t n) { __builtin_memcpy(to, from, n * sizeof(float)); }
 THROUGHTIME_INLINE void clear(float* to, int64_t n) { __builtin_memset(to, 0, n * sizeof(float)); }
 
-// One panel of B = the given rows of a matrix, columns j .. j + n, n <= NR: to[p][.] = row p.
-inline void pack_panel(float* to, const Rows& rows, int64_t k0, int64_t k, int64_t j, int n) {
-  for (int64_t p = 0; p < k; p++, to += NR) {
-    const float* from = rows[k0 + p] + j;
-    if (n == NR) {
-      store(to, load(from));
-      store(to + kLanes, load(from + kLanes));
-    } else {
-      copy(to, from, n);
-      clear(to + n, NR - n);
+constexpr int ROWS_TOGETHER = 16;  // of the source, read while they are near
+
+// Panels of B = columns j .. j + n of the given rows: to[panel][p][.] = row p.
+inline void pack_panels(float* to, int64_t panel, const Rows& rows, int64_t k0, int64_t k, int64_t j, int64_t n) {
+  for (int64_t p0 = 0; p0 < k; p0 += ROWS_TOGETHER)
+    for (int64_t c = 0; c < n; c += NR) {
+      float* at = to + c / NR * panel + p0 * NR;
+      const int64_t end = least(k, p0 + ROWS_TOGETHER);
+      for (int64_t p = p0; p < end; p++, at += NR) {
+        const float* from = rows[k0 + p] + j + c;
+        if (n - c >= NR) {
+          store(at, load(from));
+          store(at + kLanes, load(from + kLanes));
+        } else {
+          copy(at, from, n - c);
+          clear(at + n - c, NR - (n - c));
+        }
+      }
     }
-  }
 }
 
 // One panel of B = the transpose of a matrix whose rows j .. j + n are the panel's columns: to[p][i] = row (j + i)[p].
@@ -47,15 +55,23 @@ inline void pack_rows(float* to, int64_t stride, const Rows& rows, int64_t i, in
 }
 
 // A = the transpose of a matrix: columns i .. i + m of its rows k0 .. k0 + k, block by block as `multiply` reads them.
-inline void pack_columns(float* to, const Rows& rows, int64_t i, int m, int64_t k0, int64_t k) {
-  for (int block = 0; block < row_blocks(m); block++) {
-    const int first = row_block_start(m, block);
-    const int n = row_block_start(m, block + 1) - first;
-    for (int64_t p = 0; p < k; p++, to += n) {
-      const float* from = rows[k0 + p] + i + first;
-      for (int r = 0; r < n; r++) to[r] = from[r];
+// `width` is how many columns the matrix has. A copy of whole vectors may run on into places of the block that are
+// written after it.
+inline void pack_columns(float* to, const Rows& rows, int64_t width, int64_t i, int m, int64_t k0, int64_t k) {
+  for (int64_t p0 = 0; p0 < k; p0 += ROWS_TOGETHER)
+    for (int block = 0; block < row_blocks(m); block++) {
+      const int first = row_block_start(m, block);
+      const int n = row_block_start(m, block + 1) - first;
+      float* at = to + first * k + p0 * n;
+      const int64_t end = least(k, p0 + ROWS_TOGETHER);
+      for (int64_t p = p0; p < end; p++, at += n) {
+        const float* from = rows[k0 + p] + i + first;
+        if ((k - p) * n >= MR + kLanes && i + first + MR + kLanes <= width)
+          for (int r = 0; r < n; r += kLanes) store(at + r, load(from + r));
+        else
+          for (int r = 0; r < n; r++) at[r] = from[r];
+      }
     }
-  }
 }
 
 }  // namespace

@@ -111,14 +111,17 @@ struct Products {
   }
 };
 
-// Whole vectors, or a vector's first n lanes.
+// Whole vectors, or a vector's first n lanes. Memory is walked tile by tile through all rows, which the processor does
+// not foresee: so what the next tile will want of a row is asked for while this one is worked on.
 template <bool Full>
 THROUGHTIME_INLINE Vec read(const float* p, int n) {
+  __builtin_prefetch(p + NR, 0, 2);
   if constexpr (Full) return load(p);
   return load_part(p, n);
 }
 template <bool Full>
 THROUGHTIME_INLINE void write(float* p, Vec v, int n) {
+  __builtin_prefetch(p + NR, 1, 2);
   if constexpr (Full)
     store(p, v);
   else

@@ -178,8 +178,8 @@ class Backward {
                    Vec keep[KEEP + 1], prev[STATES], dw[G], dr[G] = {}, dprev[STATES];
                    load_step<Full>(b, t, unit, lanes, keep, prev);
                    const int64_t at = (s.start[t] + b) * gates_row + unit;
-                   for (int g = 0; g < G; g++) dw[g] = load(dwx + at + g * s.hidden);
-                   for (int g = 0; g < G; g++) dr[g] = load(drh + at + g * s.hidden);
+                   for (int g = 0; g < G; g++) dw[g] = read<Full>(dwx + at + g * s.hidden, lanes);
+                   for (int g = 0; g < G; g++) dr[g] = read<Full>(drh + at + g * s.hidden, lanes);
                    for (int i = 0; i < STATES; i++) dprev[i] = load(dstate[i] + b * row + unit);
                    const Vec doperand = load(product);
                    Cell::inner_backward(keep, prev, &doperand, dw, dr, dprev);
