@@ -1,14 +1,29 @@
+export type { Backend, BackendInfo, DType, KernelCall, TypedArray } from "./backend/backend.js";
 export { device, type DeviceName } from "./backend/devices.js";
-export { tensor, zeros, ones, full, type TensorOptions } from "./tensor/create.js";
-export { Tensor, grad } from "./tensor/tensor.js";
+export type { ReferenceKernel } from "./backend/reference.js";
+export { tensor, zeros, ones, full, type TensorData, type TensorOptions } from "./tensor/create.js";
+export { Tensor, grad, type BackwardOptions } from "./tensor/tensor.js";
 export { noGrad, composed } from "./tensor/graph.js";
 export { scope, keep } from "./tensor/scope.js";
 export * from "./ops/elementwise.js";
 export * from "./ops/matmul.js";
 export * from "./ops/reduce.js";
 export { sequenceMask, reverseSequence } from "./ops/sequence.js";
-export { defineCell, sweep, type Cell, type CellSpec, type SweepInputs } from "./ops/sweep.js";
-export { defineOp, defineFused, type Op, type Fused, type Spec, type Plan, type Case, type CaseInput } from "./tensor/op.js";
+export { defineCell, sweep, type Cell, type CellSpec, type SweepAttrs, type SweepInputs } from "./ops/sweep.js";
+export {
+  defineOp,
+  defineFused,
+  type Applied,
+  type Case,
+  type CaseInput,
+  type Fused,
+  type MaybeSpec,
+  type MaybeTensor,
+  type Op,
+  type Plan,
+  type Shape,
+  type Spec,
+} from "./tensor/op.js";
 export { apply, applyFused, update } from "./tensor/apply.js";
 export { elmanTanh, elmanRelu } from "./cells/elman.js";
 export { lstm } from "./cells/lstm.js";
@@ -25,27 +40,66 @@ export * from "./ops/movement.js";
 export * from "./ops/embedding.js";
 export * from "./ops/norm.js";
 export * from "./ops/random.js";
-export { uniform, normal, bernoulli, Generator, defaultGenerator, manualSeed, type GeneratorState, type RandomOptions } from "./tensor/random.js";
+export {
+  uniform,
+  normal,
+  bernoulli,
+  Generator,
+  defaultGenerator,
+  manualSeed,
+  type GeneratorState,
+  type RandomOptions,
+} from "./tensor/random.js";
 export * from "./ops/select.js";
 export { to } from "./ops/cast.js";
 export * from "./ops/softmax.js";
 export { clipNorm, clipValue } from "./ops/update.js";
 export { streamModel, type Streamable, type Stepped } from "./nn/stream.js";
 export { Vocabulary, type VocabularyOptions } from "./data/vocabulary.js";
-export { characterBatches, CharacterBatches, type CharacterBatch, type CharacterBatchOptions, type TextPosition } from "./data/characters.js";
+export {
+  characterBatches,
+  CharacterBatches,
+  type CharacterBatch,
+  type CharacterBatchOptions,
+  type TextPosition,
+} from "./data/characters.js";
 export { windows, padBatch, type WindowOptions, type PaddedBatch, type PadOptions } from "./data/windows.js";
 export type { Batch, Values } from "./data/batch.js";
-export { LanguageModel, type LanguageModelConfig, type LanguageModelOptions, type CellName, type SampleOptions } from "./models/languageModel.js";
+export {
+  LanguageModel,
+  type LanguageModelConfig,
+  type LanguageModelOptions,
+  type CellName,
+  type SampleOptions,
+} from "./models/languageModel.js";
 export type { SamplingOptions } from "./models/sampling.js";
-export { Optimizer, type OptimizerState } from "./train/optimizer.js";
+export { Optimizer, type Entry, type OptimizerState } from "./train/optimizer.js";
 export * from "./train/optimizers.js";
 export * as schedules from "./train/schedules.js";
 export type { Schedule } from "./train/schedules.js";
 export { ReduceOnPlateau, type PlateauOptions, type PlateauState } from "./train/plateau.js";
 export { clipGradNorm, clipGradValue } from "./train/clip.js";
 export { CarriedState } from "./train/carried.js";
-export { train, evaluate, type TrainOptions, type TrainStep, type EvaluateOptions, type LossOptions, type ForwardArguments, type Trainable } from "./train/train.js";
+export {
+  train,
+  evaluate,
+  type TrainOptions,
+  type TrainStep,
+  type EvaluateOptions,
+  type LossOptions,
+  type ForwardArguments,
+  type Trainable,
+} from "./train/train.js";
 export type { TensorBatch } from "./train/source.js";
-export { saveCheckpoint, readCheckpoint, saveWeights, loadWeights, Checkpoint, type CheckpointParts, type CheckpointNotes, type Generators } from "./io/checkpoint.js";
+export {
+  saveCheckpoint,
+  readCheckpoint,
+  saveWeights,
+  loadWeights,
+  Checkpoint,
+  type CheckpointParts,
+  type CheckpointNotes,
+  type Generators,
+} from "./io/checkpoint.js";
 export { loadLanguageModel, describeLanguageModel, type LoadedLanguageModel } from "./io/languageModel.js";
 export type { Json } from "./io/metadata.js";

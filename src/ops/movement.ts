@@ -1,9 +1,10 @@
 import { apply, view } from "../tensor/apply.js";
+import { checkAxis } from "../tensor/check.js";
 import { defineOp, sameShape, showShape, size, type Case, type Op, type Shape, type Spec } from "../tensor/op.js";
 import { scope } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
-import { broadcastShape, loopNest, stridesOf } from "./elementwise.js";
-import { checkAxis, sumTo } from "./reduce.js";
+import { broadcastShape, loopNest, stridesOf } from "./broadcast.js";
+import { sumTo } from "./reduce.js";
 
 interface Reading {
   readonly shape: Shape;

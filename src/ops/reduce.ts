@@ -1,5 +1,6 @@
 import type { ReferenceKernel } from "../backend/reference.js";
 import { apply, view } from "../tensor/apply.js";
+import { checkAxis } from "../tensor/check.js";
 import { defineOp, sameShape, showShape, size, type Op, type Shape } from "../tensor/op.js";
 import { scope } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -86,14 +87,6 @@ const argmaxOp: Op<Axis> = defineOp({
   reference: largest,
   cases: reduceCases,
 });
-
-/** An axis counted from the front. @throws unless -rank <= axis < rank. */
-export function checkAxis(name: string, x: { readonly shape: Shape }, axis: number): number {
-  const rank = x.shape.length;
-  if (!Number.isInteger(axis) || axis < -rank || axis >= rank)
-    throw new RangeError(`${name}: axis must be an integer in [${-rank}, ${rank - 1}] for ${showShape(x.shape)} but is ${axis}`);
-  return axis < 0 ? axis + rank : axis;
-}
 
 /** Options of a reduction. */
 export interface ReduceOptions {

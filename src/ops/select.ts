@@ -1,7 +1,8 @@
 import { apply } from "../tensor/apply.js";
 import { defineOp, type Op, type Shape } from "../tensor/op.js";
 import type { Tensor } from "../tensor/tensor.js";
-import { broadcastPlan, broadcastShape, equal, mul, walk } from "./elementwise.js";
+import { broadcastPlan, broadcastShape, walk } from "./broadcast.js";
+import { equal, mul } from "./elementwise.js";
 import { sumTo } from "./reduce.js";
 
 const triples: readonly (readonly [Shape, Shape, Shape])[] = [

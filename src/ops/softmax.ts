@@ -1,4 +1,5 @@
 import { apply, applyFused } from "../tensor/apply.js";
+import { checkAxis } from "../tensor/check.js";
 import { noGrad } from "../tensor/graph.js";
 import {
   defineFused,
@@ -17,7 +18,7 @@ import { scope } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { add, div, exp, log, neg, square, sub } from "./elementwise.js";
 import { reshape, transpose } from "./movement.js";
-import { checkAxis, max, mean, sum, type ReduceOptions } from "./reduce.js";
+import { max, mean, sum, type ReduceOptions } from "./reduce.js";
 import { clamp } from "./select.js";
 
 /** Largest float32. */

@@ -1,3 +1,5 @@
+import { showShape, type Shape } from "./op.js";
+
 /** Edit distance, for naming the option that was probably meant. */
 function distance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
@@ -28,4 +30,12 @@ export function checkCount(where: string, name: string, value: unknown, least = 
 export function checkNumber(where: string, name: string, value: unknown, low = -Infinity, high = Infinity, open = false): void {
   const ok = typeof value === "number" && Number.isFinite(value) && value >= low && (open ? value < high : value <= high);
   if (!ok) throw new RangeError(`${where}: ${name} must be a number in [${low}, ${high}${open ? ")" : "]"} but is ${String(value)}`);
+}
+
+/** An axis counted from the front. @throws unless -rank <= axis < rank. */
+export function checkAxis(name: string, { shape }: { readonly shape: Shape }, axis: number): number {
+  const rank = shape.length;
+  if (!Number.isInteger(axis) || axis < -rank || axis >= rank)
+    throw new RangeError(`${name}: axis must be an integer in [${-rank}, ${rank - 1}] for ${showShape(shape)} but is ${axis}`);
+  return axis < 0 ? axis + rank : axis;
 }

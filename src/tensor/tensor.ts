@@ -47,13 +47,13 @@ export interface BackwardOptions {
 export class Tensor {
   /** Accumulated gradient of a leaf that requires one. */
   grad: Tensor | null = null;
-  /** The application that made this tensor, if it was recorded. */
+  /** @internal The application that made this tensor, if it was recorded. */
   node: Node | null = null;
   private leafRequires = false;
   private holds = 1;
   private dropped = false;
 
-  /** Used by the library; make tensors with `tensor`, `zeros`, `ones`, `full`, `uniform`. */
+  /** @internal Used by the library; make tensors with `tensor`, `zeros`, `ones`, `full`, `uniform`. */
   constructor(
     private store: Storage,
     readonly shape: Shape,
