@@ -3,7 +3,7 @@ import { checkAxis } from "../tensor/check.js";
 import { defineOp, sameShape, showShape, size, type Case, type Op, type Shape, type Spec } from "../tensor/op.js";
 import { scope } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
-import { broadcastShape, loopNest, stridesOf } from "./broadcast.js";
+import { broadcastShape, loopNest, stridesOf, walk } from "./broadcast.js";
 import { sumTo } from "./reduce.js";
 
 interface Reading {
@@ -28,31 +28,12 @@ function stridedOp<A>(
       const { shape, offset = 0, strides } = read(x, attrs);
       return { outputs: [{ shape, dtype: x.dtype }], ints: [offset, ...loopNest(shape, [strides])] };
     },
-    reference([x], [y], [offset, rank, ...nest]) {
-      visit(offset, nest.slice(0, rank), nest.slice(rank), y.length, (i, at) => (y[i] = x[at]));
+    reference([x], [y], [offset, ...nest]) {
+      walk(nest, 1, (i, [at]) => (y[i] = x[offset + at]));
     },
     backward,
     cases,
   });
-}
-
-function visit(
-  offset: number,
-  dims: readonly number[],
-  strides: readonly number[],
-  count: number,
-  each: (i: number, at: number) => void,
-): void {
-  const index = new Array<number>(dims.length).fill(0);
-  for (let i = 0, at = offset; i < count; i++) {
-    each(i, at);
-    for (let d = dims.length - 1; d >= 0; d--) {
-      at += strides[d];
-      if (++index[d] < dims[d]) break;
-      at -= strides[d] * dims[d];
-      index[d] = 0;
-    }
-  }
 }
 
 const expandOp = stridedOp<{ shape: Shape }>(
