@@ -9,7 +9,8 @@ namespace throughtime {
 #define DECLARE(file) KernelList kernels_##file##_base();
 THROUGHTIME_KERNEL_FILES(DECLARE)
 #undef DECLARE
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(THROUGHTIME_BASE_ONLY)
+#define SEVERAL_ISAS
 #define DECLARE(file)                \
   KernelList kernels_##file##_avx2(); \
   KernelList kernels_##file##_avx512();
@@ -32,7 +33,7 @@ std::vector<Isa> isas() {
 #define ENTRY(file) kernels_##file##_base,
   list.push_back({"base", true, {THROUGHTIME_KERNEL_FILES(ENTRY)}});
 #undef ENTRY
-#if defined(__x86_64__)
+#if defined(SEVERAL_ISAS)
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

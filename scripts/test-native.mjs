@@ -1,0 +1,29 @@
+// Builds and runs the tests that need no Node: as they are, or with --sanitize under the compiler's sanitizers.
+import { spawnSync } from "node:child_process";
+import { availableParallelism } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+
+function sh(command, args) {
+  const { status } = spawnSync(command, args, { cwd: root, stdio: "inherit" });
+  if (status !== 0) process.exit(status ?? 1);
+}
+
+/** Builds the named tests in a folder of their own and runs them. */
+function check(name, sanitize, tests) {
+  const folder = join(root, "build", name);
+  const options = ["-DTHROUGHTIME_TESTS=ON", "-DTHROUGHTIME_BASE_ONLY=ON", `-DTHROUGHTIME_SANITIZE=${sanitize}`];
+  sh("cmake", ["-S", root, "-B", folder, "--log-level=ERROR", ...options]);
+  sh("cmake", ["--build", folder, "--parallel", String(availableParallelism()), "--target", ...tests]);
+  sh("ctest", ["--test-dir", folder, "--output-on-failure", "--tests-regex", tests.join("|")]);
+}
+
+const wide = process.arch === "x64" ? ["gemm_sweep_avx2", "gemm_sweep_wide"] : [];
+if (process.argv.includes("--sanitize")) {
+  check("sanitize-address", "address,undefined", ["engine_test", wide[0] ?? "gemm_sweep_base"]);
+  check("sanitize-thread", "thread", ["engine_test"]);
+} else {
+  check("test", "", ["engine_test", "gemm_sweep_base", ...wide]);
+}
