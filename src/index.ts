@@ -1,5 +1,5 @@
 export type { Backend, BackendInfo, DType, KernelCall, TypedArray } from "./backend/backend.js";
-export { device, type DeviceName } from "./backend/devices.js";
+export { device, setThreads, type DeviceName } from "./backend/devices.js";
 export type { ReferenceKernel } from "./backend/reference.js";
 export { tensor, zeros, ones, full, type TensorData, type TensorOptions } from "./tensor/create.js";
 export { Tensor, grad, type BackwardOptions } from "./tensor/tensor.js";
@@ -54,7 +54,7 @@ export * from "./ops/select.js";
 export { to } from "./ops/cast.js";
 export * from "./ops/softmax.js";
 export { clipNorm, clipValue } from "./ops/update.js";
-export { streamModel, type Streamable, type Stepped } from "./nn/stream.js";
+export { streamModel, type Streamable, type Stepped, type StreamInput } from "./nn/stream.js";
 export { Vocabulary, type VocabularyOptions } from "./data/vocabulary.js";
 export {
   characterBatches,

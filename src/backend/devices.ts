@@ -1,5 +1,5 @@
 import type { Backend, BackendInfo } from "./backend.js";
-import { loadNative, nativeInfo } from "./native.js";
+import { loadNative, nativeInfo, NativeBackend } from "./native.js";
 import { ReferenceBackend } from "./reference.js";
 
 export type DeviceName = "cpu" | "reference";
@@ -42,3 +42,14 @@ export const device = Object.assign(get, {
     return { default: get().name, devices: [nativeInfo(), open("reference").info()] };
   },
 });
+
+/**
+ * How many threads the cpu device computes with; by default all cores it may use, or THROUGHTIME_THREADS. Results do not
+ * depend on it. Does nothing without the native addon. @throws unless an integer of at least 1.
+ */
+export function setThreads(threads: number): void {
+  if (!Number.isInteger(threads) || threads < 1)
+    throw new RangeError(`setThreads: threads must be an integer of at least 1 but is ${threads}`);
+  const cpu = nativeInfo().available ? open("cpu") : null;
+  if (cpu instanceof NativeBackend) cpu.setThreads(threads);
+}

@@ -121,7 +121,7 @@ export class LanguageModel extends Module {
   }
 
   /** A stream over one sequence: `step([id])` gives the logits of the next id. The state stays on the device. */
-  stream(): Stream {
+  override stream(): Stream {
     return streamModel(this, { shape: [1, 1], dtype: "int32" });
   }
 

@@ -19,7 +19,8 @@ export class RNN extends Recurrent<"h"> {
   constructor(inputSize: number, hiddenSize: number, options: RNNOptions = {}) {
     checkOptions("RNN", options, [...recurrentOptions, "nonlinearity"]);
     const { nonlinearity = "tanh", ...rest } = options;
-    if (nonlinearity !== "tanh" && nonlinearity !== "relu") throw new RangeError(`RNN: nonlinearity must be "tanh" or "relu" but is ${JSON.stringify(nonlinearity)}`);
+    if (nonlinearity !== "tanh" && nonlinearity !== "relu")
+      throw new RangeError(`RNN: nonlinearity must be "tanh" or "relu" but is ${JSON.stringify(nonlinearity)}`);
     super(nonlinearity === "tanh" ? elmanTanh : elmanRelu, inputSize, hiddenSize, rest);
   }
 }
@@ -56,7 +57,8 @@ export class GRU extends Recurrent<"h"> {
   constructor(inputSize: number, hiddenSize: number, options: GRUOptions = {}) {
     checkOptions("GRU", options, [...recurrentOptions, "reset"]);
     const { reset = "after", ...rest } = options;
-    if (reset !== "after" && reset !== "before") throw new RangeError(`GRU: reset must be "after" or "before" but is ${JSON.stringify(reset)}`);
+    if (reset !== "after" && reset !== "before")
+      throw new RangeError(`GRU: reset must be "after" or "before" but is ${JSON.stringify(reset)}`);
     super(reset === "after" ? gru : gruBefore, inputSize, hiddenSize, rest);
   }
 }

@@ -3,6 +3,7 @@ import { allocate, type TypedArray } from "../backend/backend.js";
 import { device as devices, type DeviceName } from "../backend/devices.js";
 import { sameShape, showShape, size, type Shape } from "../tensor/op.js";
 import { empty, Tensor } from "../tensor/tensor.js";
+import { streamModel, type Stream, type Streamable, type StreamInput } from "./stream.js";
 
 /** Values to load: a tensor, or plain data with a shape. */
 export type StateValue = Tensor | { readonly shape: Shape; readonly data: ArrayLike<number> };
@@ -96,7 +97,8 @@ export abstract class Module {
     for (const [name, p] of own) {
       const value = values[name];
       const length = value instanceof Tensor ? value.size : value.data.length;
-      if (!sameShape(value.shape, p.shape)) throw new RangeError(`loadStateDict: ${name} must be ${showShape(p.shape)} but is ${showShape(value.shape)}`);
+      if (!sameShape(value.shape, p.shape))
+        throw new RangeError(`loadStateDict: ${name} must be ${showShape(p.shape)} but is ${showShape(value.shape)}`);
       if (length !== p.size) throw new RangeError(`loadStateDict: ${name} must have ${p.size} values but has ${length}`);
     }
     for (const [name, p] of own) {
@@ -121,6 +123,16 @@ export abstract class Module {
       p.grad = null;
     }
     return this;
+  }
+
+  /**
+   * A stream over one sequence, fed inputs of the shape of `input` (one row, one step: [1, 1] ids or [1, 1, C] features);
+   * `dtype` defaults to that of the parameters. For modules whose forward(x, { state }) returns { output | logits, state }.
+   *
+   * @throws if forward returns neither `output` nor `logits`, or no `state`.
+   */
+  stream(input: StreamInput): Stream {
+    return streamModel(this as unknown as Streamable, input);
   }
 
   /** Adds a parameter under a name that is not a property of the class, such as `weight_ih_l0`. */

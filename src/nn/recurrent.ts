@@ -101,14 +101,16 @@ export abstract class Recurrent<S extends string> extends Module {
   forward(x: Tensor, options: ForwardOptions<S> = {}): { output: Tensor; state: Record<S, Tensor> } {
     const where = `${this.constructor.name}.forward`;
     checkOptions(where, options, ["state", "lengths"]);
-    if (x.shape.length !== 3 || x.shape[2] !== this.inputSize) throw new RangeError(`${where}: x must be [N, T, ${this.inputSize}] but is ${showShape(x.shape)}`);
+    if (x.shape.length !== 3 || x.shape[2] !== this.inputSize)
+      throw new RangeError(`${where}: x must be [N, T, ${this.inputSize}] but is ${showShape(x.shape)}`);
     this.checkState(where, x.shape[0], options.state);
     return scope(() => {
       const lengths = options.lengths ? checkLengths(where, x, options.lengths) : null;
       const finals: Record<S, Tensor>[] = [];
       let input = x;
       for (let layer = 0; layer < this.layers; layer++) {
-        if (layer > 0 && this.dropout > 0 && this.training) input = dropout(input, this.dropout, { generator: this.generator ?? defaultGenerator });
+        if (layer > 0 && this.dropout > 0 && this.training)
+          input = dropout(input, this.dropout, { generator: this.generator ?? defaultGenerator });
         const outputs = this.suffixes(layer).map((suffix, direction) => {
           const { output, state } = this.sweepOne(input, suffix, lengths, options.state, layer * this.directions + direction);
           finals.push(state);
@@ -121,10 +123,16 @@ export abstract class Recurrent<S extends string> extends Module {
   }
 
   /** A stream over one sequence: the state stays on the device from step to step. @throws if bidirectional. */
-  stream(): Stream {
-    if (this.directions === 2) throw new Error(`${this.constructor.name}.stream: a bidirectional layer needs the whole sequence and cannot be streamed`);
+  override stream(): Stream {
+    if (this.directions === 2)
+      throw new Error(`${this.constructor.name}.stream: a bidirectional layer needs the whole sequence and cannot be streamed`);
     const { device, dtype } = this.parameter("weight_hh_l0")!;
-    return new Stream((x, state) => inference(this, () => this.forward(x, { state: state as Record<S, Tensor> })), { shape: [1, 1, this.inputSize], dtype }, this.initialState(1), device);
+    return new Stream(
+      (x, state) => inference(this, () => this.forward(x, { state: state as Record<S, Tensor> })),
+      { shape: [1, 1, this.inputSize], dtype },
+      this.initialState(1),
+      device,
+    );
   }
 
   private sweepOne(x: Tensor, suffix: string, lengths: Tensor | null, state: Readonly<Record<S, Tensor>> | undefined, index: number) {
@@ -168,7 +176,8 @@ export abstract class Recurrent<S extends string> extends Module {
     const shape = [this.layers * this.directions, rows, this.hiddenSize];
     for (const s of this.cell.states) {
       const t = state[s] as Tensor | undefined;
-      if (!t || !sameShape(t.shape, shape)) throw new RangeError(`${where}: state.${s} must be ${showShape(shape)} but is ${t ? showShape(t.shape) : "absent"}`);
+      if (!t || !sameShape(t.shape, shape))
+        throw new RangeError(`${where}: state.${s} must be ${showShape(shape)} but is ${t ? showShape(t.shape) : "absent"}`);
     }
   }
 }

@@ -167,6 +167,9 @@ export interface Streamable extends Module {
   forward(x: Tensor, options: { readonly state?: never }): Stepped;
 }
 
+/** What one step of a stream is fed: its shape, and its dtype unless it is that of the parameters. */
+export type StreamInput = Partial<Spec> & Pick<Spec, "shape">;
+
 /**
  * A stream over one sequence through a whole model, fed inputs of the shape and dtype of `input` (one row, one step:
  * [1, 1] ids or [1, 1, C] features). The initial state is zero, of the shape that a first forward without one returns.
@@ -174,15 +177,11 @@ export interface Streamable extends Module {
  *
  * @throws if forward returns neither `output` nor `logits`, or no `state`.
  */
-export function streamModel(model: Streamable, input: Partial<Spec> & Pick<Spec, "shape">): Stream;
+export function streamModel(model: Streamable, input: StreamInput): Stream;
+export function streamModel(model: Module, input: StreamInput, forward: (x: Tensor, state: StateTree | undefined) => Stepped): Stream;
 export function streamModel(
   model: Module,
-  input: Partial<Spec> & Pick<Spec, "shape">,
-  forward: (x: Tensor, state: StateTree | undefined) => Stepped,
-): Stream;
-export function streamModel(
-  model: Module,
-  { shape, dtype }: Partial<Spec> & Pick<Spec, "shape">,
+  { shape, dtype }: StreamInput,
   forward = (x: Tensor, state: StateTree | undefined) => (model as Streamable).forward(x, { state: state as never }),
 ): Stream {
   const [first] = model.parameters();
