@@ -51,11 +51,11 @@ function lines(total: number): Progress {
 /** A bar that is drawn over itself. */
 function bar(first: number, total: number): Progress {
   const drawn = new SingleBar({
-    format: "{bar} {value}/{total}  loss {loss}  {bits} bits/char  {speed} chars/s  {validation}{eta_formatted} left",
+    format: "{bar} {value}/{total} loss {loss} {bits} bits/char {speed} chars/s {eta_formatted} left{validation}",
     stream: process.stdout,
     barCompleteChar: "\u2588",
     barIncompleteChar: "\u2591",
-    barsize: 20,
+    barsize: 14,
     hideCursor: true,
     etaBuffer: 50,
     fps: 5,
@@ -73,8 +73,8 @@ function bar(first: number, total: number): Progress {
       process.stdout.write(`${line}\n`);
     },
     report({ step, loss, bitsPerChar, charsPerSecond, valLoss }) {
-      if (valLoss !== undefined) validation = `validation ${bits(valLoss)}  `;
-      const values = { loss: loss.toFixed(3), bits: bitsPerChar.toFixed(3), speed: count(charsPerSecond), validation };
+      if (valLoss !== undefined) validation = `, validation ${bits(valLoss)} bits/char`;
+      const values = { loss: loss.toFixed(3), bits: bitsPerChar.toFixed(2), speed: count(charsPerSecond), validation };
       if (!running) drawn.start(total, first, values);
       running = true;
       drawn.update(step, values);
