@@ -101,5 +101,18 @@ export {
   type CheckpointNotes,
   type Generators,
 } from "./io/checkpoint.js";
+export {
+  readSafetensors,
+  parseSafetensors,
+  writeSafetensors,
+  serializeSafetensors,
+  toNumbers,
+  SafetensorsError,
+  type SafetensorsFile,
+  type SafeTensor,
+  type SafeDType,
+  type SafeArray,
+  type TensorToWrite,
+} from "./io/safetensors.js";
 export { loadLanguageModel, describeLanguageModel, type LoadedLanguageModel } from "./io/languageModel.js";
 export type { Json } from "./io/metadata.js";
