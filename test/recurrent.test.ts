@@ -29,7 +29,8 @@ const values = (t: Tensor) => Array.from(t.dataSync());
 
 describe.each(devicesUnderTest())("recurrent layers on %s", (name) => {
   const dev = device(name);
-  const make = (kind: string, i: number, h: number, options: RecurrentOptions = {}) => layers[kind](i, h, { device: dev, generator: new Generator(7), ...options });
+  const make = (kind: string, i: number, h: number, options: RecurrentOptions = {}) =>
+    layers[kind](i, h, { device: dev, generator: new Generator(7), ...options });
   const draw = (...shape: number[]) => uniform(shape, { low: -1, high: 1, device: dev, generator: new Generator(shape.length + shape[0]) });
   const forward = (layer: Layer, x: Tensor, options: ForwardOptions<string> = {}) => noGrad(() => layer.forward(x, options));
 
@@ -125,7 +126,9 @@ describe.each(devicesUnderTest())("recurrent layers on %s", (name) => {
     expect(() => layer.forward(draw(2, 5, 3), { lengths: [1, 6] })).toThrow("lengths must be integers from 0 to 5 but entry 1 is 6");
     expect(() => layer.forward(draw(2, 5, 3), { lengths: [1, 0.5] })).toThrow("entry 1 is 0.5");
     expect(() => layer.forward(draw(2, 5, 3), { state: { h: draw(1, 2, 4) } })).toThrow("state.c must be [1, 2, 4] but is absent");
-    expect(() => layer.forward(draw(2, 5, 3), { state: { h: draw(1, 3, 4), c: draw(1, 2, 4) } })).toThrow("state.h must be [1, 2, 4] but is [1, 3, 4]");
+    expect(() => layer.forward(draw(2, 5, 3), { state: { h: draw(1, 3, 4), c: draw(1, 2, 4) } })).toThrow(
+      "state.h must be [1, 2, 4] but is [1, 3, 4]",
+    );
     expect(() => layer.forward(draw(2, 5, 3), { length: [1] } as never)).toThrow("unknown option length; did you mean lengths?");
     expect(() => new LSTM(3, 4, { layer: 2 } as never)).toThrow("LSTM: unknown option layer; did you mean layers?");
     expect(() => new LSTM(0, 4)).toThrow("LSTM: inputSize must be an integer of at least 1 but is 0");

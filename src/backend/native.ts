@@ -43,7 +43,8 @@ export class NativeBackend implements Backend {
 
   /** Number of threads kernels may use from now on; waits for what is queued. */
   setThreads(threads: number): void {
-    if (!Number.isInteger(threads) || threads < 1 || threads > 1024) throw new RangeError(`setThreads: threads must be an integer in [1, 1024] but is ${threads}`);
+    if (!Number.isInteger(threads) || threads < 1 || threads > 1024)
+      throw new RangeError(`setThreads: threads must be an integer in [1, 1024] but is ${threads}`);
     this.device.setThreads(threads);
     this.threads = threads;
   }
@@ -94,7 +95,8 @@ export class NativeBackend implements Backend {
   run(call: KernelCall): void {
     const { ints, floats } = this.device;
     const { kernel, inputs, outputs } = call;
-    if (inputs.length + outputs.length + call.ints.length + 5 > ints.length || call.floats.length > floats.length) throw new RangeError(`${kernel}: the call has too many arguments`);
+    if (inputs.length + outputs.length + call.ints.length + 5 > ints.length || call.floats.length > floats.length)
+      throw new RangeError(`${kernel}: the call has too many arguments`);
     encode(ints, 0, this.index(kernel), call);
     for (let i = 0; i < call.floats.length; i++) floats[i] = call.floats[i];
     this.device.run();
@@ -162,7 +164,9 @@ function requireAddon(): Addon {
   try {
     path = find.resolve(root);
   } catch {
-    throw new Error(`there is no native addon for ${process.platform} ${process.arch}; to compile it: node ${root}scripts/install.mjs --build`);
+    throw new Error(
+      `there is no native addon for ${process.platform} ${process.arch}; to compile it: node ${root}scripts/install.mjs --build`,
+    );
   }
   return require(path) as Addon;
 }
@@ -181,7 +185,8 @@ function threadsAsked(): number {
   const asked = process.env.THROUGHTIME_THREADS;
   if (!asked) return 0;
   const threads = Number(asked);
-  if (!Number.isInteger(threads) || threads < 1 || threads > 1024) throw new RangeError(`THROUGHTIME_THREADS: must be an integer in [1, 1024] but is ${asked}`);
+  if (!Number.isInteger(threads) || threads < 1 || threads > 1024)
+    throw new RangeError(`THROUGHTIME_THREADS: must be an integer in [1, 1024] but is ${asked}`);
   return threads;
 }
 

@@ -12,13 +12,18 @@ const lengthCases = [
 const sequenceMaskOp: Op<{ steps: number; dtype: "float32" | "float64" }> = defineOp({
   name: "sequenceMask",
   shape([lengths], { steps, dtype }) {
-    if (lengths.dtype !== "int32" || lengths.shape.length !== 1) throw new TypeError(`sequenceMask: lengths must be int32 [N] but is ${lengths.dtype} ${showShape(lengths.shape)}`);
+    if (lengths.dtype !== "int32" || lengths.shape.length !== 1)
+      throw new TypeError(`sequenceMask: lengths must be int32 [N] but is ${lengths.dtype} ${showShape(lengths.shape)}`);
     return { outputs: [{ shape: [lengths.shape[0], steps], dtype }], ints: [lengths.shape[0], steps] };
   },
   reference([lengths], [mask], [rows, steps]) {
     for (let n = 0; n < rows; n++) for (let t = 0; t < steps; t++) mask[n * steps + t] = t < lengths[n] ? 1 : 0;
   },
-  cases: () => lengthCases.map(({ lengths, steps }) => ({ inputs: [{ shape: [lengths.length], dtype: "int32", values: lengths }], attrs: { steps, dtype: "float32" } })),
+  cases: () =>
+    lengthCases.map(({ lengths, steps }) => ({
+      inputs: [{ shape: [lengths.length], dtype: "int32", values: lengths }],
+      attrs: { steps, dtype: "float32" },
+    })),
 });
 
 /** Validity of each step of a ragged batch: lengths int32 [N] gives [N, steps] of 1 and 0. */
@@ -32,7 +37,8 @@ const reverseSequenceOp: Op = defineOp({
   shape([x, lengths]) {
     const [n, steps] = x.shape;
     if (x.shape.length < 2) throw new RangeError(`reverseSequence: x must be [N, T, ...] but is ${showShape(x.shape)}`);
-    if (lengths && (lengths.dtype !== "int32" || showShape(lengths.shape) !== showShape([n]))) throw new TypeError(`reverseSequence: lengths must be int32 [${n}] but is ${lengths.dtype} ${showShape(lengths.shape)}`);
+    if (lengths && (lengths.dtype !== "int32" || showShape(lengths.shape) !== showShape([n])))
+      throw new TypeError(`reverseSequence: lengths must be int32 [${n}] but is ${lengths.dtype} ${showShape(lengths.shape)}`);
     return { outputs: [x], ints: [n, steps, size(x.shape.slice(2))] };
   },
   reference([x, lengths], [y], [rows, steps, inner]) {

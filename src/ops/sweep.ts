@@ -1,6 +1,15 @@
 import { applyFused } from "../tensor/apply.js";
 import { zeros } from "../tensor/create.js";
-import { defineFused, sameShape, showShape, type Case, type CaseInput, type Fused, type MaybeSpec, type MaybeTensor } from "../tensor/op.js";
+import {
+  defineFused,
+  sameShape,
+  showShape,
+  type Case,
+  type CaseInput,
+  type Fused,
+  type MaybeSpec,
+  type MaybeTensor,
+} from "../tensor/op.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { add, affine, mul } from "./elementwise.js";
 import { linear } from "./matmul.js";
@@ -65,7 +74,8 @@ export function defineCell<G extends string, S extends string>(cell: CellSpec<G,
 function checkSweep(name: string, cell: CellSpec<string, string>, inputs: readonly MaybeSpec[]) {
   const [x, weightIh, weightHh, biasIh, biasHh, lengths, ...states] = inputs;
   const expect = (what: string, spec: MaybeSpec, shape: readonly number[]) => {
-    if (spec && !sameShape(spec.shape, shape)) throw new RangeError(`${name}: ${what} must be ${showShape(shape)} but is ${showShape(spec.shape)}`);
+    if (spec && !sameShape(spec.shape, shape))
+      throw new RangeError(`${name}: ${what} must be ${showShape(shape)} but is ${showShape(spec.shape)}`);
   };
   if (!x || x.shape.length !== 3) throw new RangeError(`${name}: x must be [N, T, I] but is ${showShape(x?.shape ?? [])}`);
   const [n, steps, features] = x.shape;
@@ -73,7 +83,8 @@ function checkSweep(name: string, cell: CellSpec<string, string>, inputs: readon
   const rows = cell.gates.length * hidden;
   if (x.dtype === "int32") throw new TypeError(`${name}: x must be float32 or float64 but is int32`);
   const floating = [weightIh, weightHh, biasIh, biasHh, ...states].filter((spec) => spec !== null);
-  if (floating.some((spec) => spec.dtype !== x.dtype)) throw new TypeError(`${name}: weights and states must be ${x.dtype} as x but are ${floating.map((spec) => spec.dtype).join(", ")}`);
+  if (floating.some((spec) => spec.dtype !== x.dtype))
+    throw new TypeError(`${name}: weights and states must be ${x.dtype} as x but are ${floating.map((spec) => spec.dtype).join(", ")}`);
   expect("weightIh", weightIh, [rows, features]);
   expect("weightHh", weightHh, [rows, hidden]);
   expect("biasIh", biasIh, [rows]);
@@ -108,7 +119,9 @@ function loop<G extends string, S extends string>(cell: CellSpec<G, S>, inputs: 
 function recurrentProduct<G extends string, S extends string>(cell: CellSpec<G, S>, weightHh: Tensor, biasHh: MaybeTensor) {
   const { inner } = cell;
   const step = (wx: Record<G, Tensor>, rh: Record<G, Tensor>, state: Record<S, Tensor>) => cell.step(wx, rh, state);
-  if (!inner) return (wx: Record<G, Tensor>, state: Record<S, Tensor>) => step(wx, gatesOf(cell.gates, linear(state["h" as S], weightHh, biasHh)), state);
+  if (!inner)
+    return (wx: Record<G, Tensor>, state: Record<S, Tensor>) =>
+      step(wx, gatesOf(cell.gates, linear(state["h" as S], weightHh, biasHh)), state);
   const outer = cell.gates.slice(0, -inner.gates.length);
   const rows = [outer.length, inner.gates.length].map((gates) => gates * weightHh.shape[1]);
   const weights = split(weightHh, rows, 0);
@@ -131,12 +144,27 @@ function gatesOf<G extends string>(gates: readonly G[], t: Tensor): Record<G, Te
 }
 
 function sweepCases(cell: CellSpec<string, string>): Case<SweepAttrs>[] {
-  const build = (n: number, steps: number, features: number, hidden: number, reverse: boolean, parts: { bias?: boolean; state?: boolean; lengths?: readonly number[] }): Case<SweepAttrs> => {
+  const build = (
+    n: number,
+    steps: number,
+    features: number,
+    hidden: number,
+    reverse: boolean,
+    parts: { bias?: boolean; state?: boolean; lengths?: readonly number[] },
+  ): Case<SweepAttrs> => {
     const rows = cell.gates.length * hidden;
     const bias = parts.bias ? { shape: [rows] } : null;
     const lengths: CaseInput = parts.lengths ? { shape: [n], dtype: "int32", values: parts.lengths } : null;
     return {
-      inputs: [{ shape: [n, steps, features] }, { shape: [rows, features] }, { shape: [rows, hidden] }, bias, bias, lengths, ...cell.states.map(() => (parts.state ? { shape: [n, hidden] } : null))],
+      inputs: [
+        { shape: [n, steps, features] },
+        { shape: [rows, features] },
+        { shape: [rows, hidden] },
+        bias,
+        bias,
+        lengths,
+        ...cell.states.map(() => (parts.state ? { shape: [n, hidden] } : null)),
+      ],
       attrs: { reverse },
       tolerance: 1e-5,
     };
@@ -172,7 +200,12 @@ export interface SweepInputs {
  * Runs a cell through time. Returns the output [N, T, H], zero after each row's last valid step, and the final
  * states [N, H], frozen there. Absent initial states are zero.
  */
-export function sweep<G extends string, S extends string>(cell: Cell<G, S>, inputs: SweepInputs, initial: Partial<Record<S, Tensor>>, reverse = false): { output: Tensor; state: Record<S, Tensor> } {
+export function sweep<G extends string, S extends string>(
+  cell: Cell<G, S>,
+  inputs: SweepInputs,
+  initial: Partial<Record<S, Tensor>>,
+  reverse = false,
+): { output: Tensor; state: Record<S, Tensor> } {
   const { x, weightIh, weightHh, biasIh, biasHh, lengths = null } = inputs;
   const states = cell.states.map((s) => initial[s] ?? null);
   const [output, ...finals] = applyFused(cell.sweep, [x, weightIh, weightHh, biasIh, biasHh, lengths, ...states], { reverse });

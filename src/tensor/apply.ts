@@ -10,7 +10,8 @@ function commonDevice(name: string, inputs: readonly MaybeTensor[]): Backend {
   let device: Backend | null = null;
   for (const t of inputs) {
     if (t === null) continue;
-    if (device && t.device !== device) throw new TypeError(`${name}: all tensors must be on one device but are on ${device.name} and ${t.device.name}`);
+    if (device && t.device !== device)
+      throw new TypeError(`${name}: all tensors must be on one device but are on ${device.name} and ${t.device.name}`);
     device = t.device;
   }
   if (!device) throw new Error(`${name}: no input names a device; use applyOn`);
@@ -67,14 +68,29 @@ export function applyFused<A>(op: Fused<A>, inputs: readonly MaybeTensor[], attr
   const all = launch(device, op.name, inputs, plan, specs);
   const outputs = all.slice(0, plan.outputs.length);
   const saved = all.slice(plan.outputs.length);
-  record(op.name, inputs, all, (needs) => (grads, createGraph) =>
-    createGraph ? throughComposition(op, inputs, attrs, grads) : launchBackward(op.name, device, inputs, outputs, saved, plan, needs, grads),
+  record(
+    op.name,
+    inputs,
+    all,
+    (needs) => (grads, createGraph) =>
+      createGraph
+        ? throughComposition(op, inputs, attrs, grads)
+        : launchBackward(op.name, device, inputs, outputs, saved, plan, needs, grads),
   );
   for (const t of saved) t.dispose();
   return outputs;
 }
 
-function launchBackward(name: string, device: Backend, inputs: readonly MaybeTensor[], outputs: readonly Tensor[], saved: readonly Tensor[], plan: Plan, needs: readonly boolean[], grads: readonly MaybeTensor[]): MaybeTensor[] {
+function launchBackward(
+  name: string,
+  device: Backend,
+  inputs: readonly MaybeTensor[],
+  outputs: readonly Tensor[],
+  saved: readonly Tensor[],
+  plan: Plan,
+  needs: readonly boolean[],
+  grads: readonly MaybeTensor[],
+): MaybeTensor[] {
   if (commonDevice(name, inputs) !== device) throw new Error(`${name}: an input was moved to another device between forward and backward`);
   const results = inputs.map((t, i) => (t && needs[i] ? empty(device, t.shape, t.dtype) : null));
   run(device, {
@@ -96,7 +112,13 @@ function throughComposition<A>(op: Fused<A>, inputs: readonly MaybeTensor[], att
  * Runs a kernel that changes its operands where they lie (optimizers, clipping). Not recorded; the caller lists as
  * outputs every tensor that changes.
  */
-export function update(kernel: string, inputs: readonly MaybeTensor[], outputs: readonly Tensor[], ints: readonly number[] = [], floats: readonly number[] = []): void {
+export function update(
+  kernel: string,
+  inputs: readonly MaybeTensor[],
+  outputs: readonly Tensor[],
+  ints: readonly number[] = [],
+  floats: readonly number[] = [],
+): void {
   const device = commonDevice(kernel, [...inputs, ...outputs]);
   run(device, { kernel, inputs: inputs.map((t) => t?.buffer() ?? 0), outputs: outputs.map((t) => t.buffer()), ints, floats });
 }

@@ -23,7 +23,8 @@ export function checkOptions(where: string, given: object, known: readonly strin
 
 /** @throws RangeError unless `value` is an integer of at least `least`. */
 export function checkCount(where: string, name: string, value: unknown, least = 1): void {
-  if (!Number.isSafeInteger(value) || (value as number) < least) throw new RangeError(`${where}: ${name} must be an integer of at least ${least} but is ${String(value)}`);
+  if (!Number.isSafeInteger(value) || (value as number) < least)
+    throw new RangeError(`${where}: ${name} must be an integer of at least ${least} but is ${String(value)}`);
 }
 
 /** @throws RangeError unless `value` is a finite number in `[low, high]` (`[low, high)` if `open`). */

@@ -18,7 +18,8 @@ export interface TensorOptions {
 export type TensorData = number | readonly TensorData[] | TypedArray;
 
 function make(shape: Shape, { dtype = "float32", device = devices(), requiresGrad = false }: TensorOptions): Tensor {
-  if (shape.some((d) => !Number.isInteger(d) || d < 0)) throw new RangeError(`tensor: shape must be non-negative integers but is ${showShape(shape)}`);
+  if (shape.some((d) => !Number.isInteger(d) || d < 0))
+    throw new RangeError(`tensor: shape must be non-negative integers but is ${showShape(shape)}`);
   const t = empty(device, shape, dtype);
   t.requiresGrad = requiresGrad;
   return t;
@@ -36,7 +37,8 @@ export function tensor(data: TensorData, options: TensorOptions & { readonly sha
   if (!typed) for (let d: unknown = data; Array.isArray(d); d = (d as unknown[])[0]) found.push(d.length);
   const flat = typed ? data : flatten(data, found, 0, []);
   const shape = options.shape ?? (typed ? [flat.length] : found);
-  if (size(shape) !== flat.length) throw new RangeError(`tensor: shape ${showShape(shape)} needs ${size(shape)} values but ${flat.length} were given`);
+  if (size(shape) !== flat.length)
+    throw new RangeError(`tensor: shape ${showShape(shape)} needs ${size(shape)} values but ${flat.length} were given`);
   const dtype = options.dtype ?? (data instanceof Float64Array ? "float64" : data instanceof Int32Array ? "int32" : "float32");
   const t = make(shape, { ...options, dtype });
   t.device.write(t.buffer(), convert(flat, dtype));
@@ -55,11 +57,13 @@ function convert(data: ArrayLike<number>, dtype: DType): TypedArray {
 
 function flatten(data: TensorData, shape: Shape, depth: number, into: number[]): number[] {
   if (typeof data === "number") {
-    if (depth !== shape.length) throw new RangeError(`tensor: nested arrays must be regular, but a number stands at depth ${depth} of ${shape.length}`);
+    if (depth !== shape.length)
+      throw new RangeError(`tensor: nested arrays must be regular, but a number stands at depth ${depth} of ${shape.length}`);
     into.push(data);
   } else {
     const list = data as readonly TensorData[];
-    if (list.length !== shape[depth]) throw new RangeError(`tensor: nested arrays must be regular, but axis ${depth} has ${shape[depth]} and ${list.length} entries`);
+    if (list.length !== shape[depth])
+      throw new RangeError(`tensor: nested arrays must be regular, but axis ${depth} has ${shape[depth]} and ${list.length} entries`);
     for (const item of list) flatten(item, shape, depth + 1, into);
   }
   return into;

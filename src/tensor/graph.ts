@@ -69,7 +69,10 @@ function reachable(roots: readonly Root[], boundary: ReadonlySet<Tensor>): Node[
   const visit = (t: MaybeTensor) => {
     const node = t?.node;
     if (!t || !node || seen.has(node) || boundary.has(t)) return;
-    if (node.released) throw new Error(`backward: the graph through ${node.name} was already freed; detach() a carried state between backward passes, or pass { retainGraph: true } to the first`);
+    if (node.released)
+      throw new Error(
+        `backward: the graph through ${node.name} was already freed; detach() a carried state between backward passes, or pass { retainGraph: true } to the first`,
+      );
     seen.add(node);
     stack.push(node);
   };

@@ -12,7 +12,10 @@ let recording: Recording | null = null;
 export function run(backend: Backend, call: KernelCall): void {
   backend.run(call);
   if (!recording) return;
-  if (recording.backend !== backend) throw new Error(`capture: a program runs on one device, but ${call.kernel} was called on ${backend.name} inside one on ${recording.backend.name}`);
+  if (recording.backend !== backend)
+    throw new Error(
+      `capture: a program runs on one device, but ${call.kernel} was called on ${backend.name} inside one on ${recording.backend.name}`,
+    );
   recording.calls.push(call);
 }
 

@@ -110,7 +110,10 @@ export class Tensor {
 
   /** The handle kernels take. @throws if the tensor was freed. */
   buffer(): number {
-    if (this.holds === 0) throw new Error(`Tensor ${showShape(this.shape)} was freed: by dispose(), by the scope it was made in, or as an intermediate result by backward()`);
+    if (this.holds === 0)
+      throw new Error(
+        `Tensor ${showShape(this.shape)} was freed: by dispose(), by the scope it was made in, or as an intermediate result by backward()`,
+      );
     return this.storage.buffer;
   }
 
@@ -134,8 +137,10 @@ export class Tensor {
    */
   backward({ gradient, retainGraph = false, createGraph = false }: BackwardOptions = {}): void {
     if (!this.requiresGrad) throw new Error("backward: the tensor does not depend on anything that requires a gradient");
-    if (gradient && !sameShape(gradient.shape, this.shape)) throw new RangeError(`backward: gradient must be ${showShape(this.shape)} but is ${showShape(gradient.shape)}`);
-    if (!gradient && this.size !== 1) throw new RangeError(`backward: gradient must be given for a tensor of shape ${showShape(this.shape)}`);
+    if (gradient && !sameShape(gradient.shape, this.shape))
+      throw new RangeError(`backward: gradient must be ${showShape(this.shape)} but is ${showShape(gradient.shape)}`);
+    if (!gradient && this.size !== 1)
+      throw new RangeError(`backward: gradient must be given for a tensor of shape ${showShape(this.shape)}`);
     withRecording(createGraph && isRecording(), () =>
       scope(() => {
         const seed = gradient ?? this.like(1);
@@ -215,12 +220,18 @@ export class Tensor {
 
 /** A new tensor with undefined content. */
 export function empty(device: Backend, shape: Shape, dtype: DType): Tensor {
-  if (!device.dtypes.includes(dtype)) throw new TypeError(`the ${device.name} device has no ${dtype} tensors (it has ${device.dtypes.join(", ")}); use the reference device`);
+  if (!device.dtypes.includes(dtype))
+    throw new TypeError(`the ${device.name} device has no ${dtype} tensors (it has ${device.dtypes.join(", ")}); use the reference device`);
   return new Tensor(new Storage(device, device.alloc(size(shape), dtype)), shape, dtype);
 }
 
 /** Puts an application on the tape if recording is on and any input asks for gradients. */
-export function record(name: string, inputs: readonly MaybeTensor[], outputs: readonly Tensor[], backward: (needs: readonly boolean[]) => Node["backward"]): void {
+export function record(
+  name: string,
+  inputs: readonly MaybeTensor[],
+  outputs: readonly Tensor[],
+  backward: (needs: readonly boolean[]) => Node["backward"],
+): void {
   if (!isRecording() || !inputs.some((t) => t?.requiresGrad)) return;
   const needs = inputs.map((t) => t?.requiresGrad ?? false);
   const node: Node = { name, order: nextOrder(), inputs, outputs, needs, live: 0, released: false, backward: backward(needs) };
@@ -259,8 +270,13 @@ function free(nodes: readonly Node[], root: Tensor): void {
  *
  * @throws as `Tensor.backward` does.
  */
-export function grad(output: Tensor, inputs: readonly Tensor[], { gradient, retainGraph = false, createGraph = false }: BackwardOptions = {}): MaybeTensor[] {
-  if (!gradient && output.size !== 1) throw new RangeError(`grad: gradient must be given for an output of shape ${showShape(output.shape)}`);
+export function grad(
+  output: Tensor,
+  inputs: readonly Tensor[],
+  { gradient, retainGraph = false, createGraph = false }: BackwardOptions = {},
+): MaybeTensor[] {
+  if (!gradient && output.size !== 1)
+    throw new RangeError(`grad: gradient must be given for an output of shape ${showShape(output.shape)}`);
   return withRecording(createGraph && isRecording(), () =>
     scope(() => {
       const root = { tensor: output, grad: gradient ?? output.like(1) };
