@@ -187,14 +187,12 @@ Napi::Value Opened::write(const Napi::CallbackInfo& info) {
 
 // read(buffer, into): undefined if `into` is filled, else a promise of it.
 Napi::Value Opened::read(const Napi::CallbackInfo& info) {
+  if (engine_.idle()) return read_sync(info);
   const int32_t buffer = info[0].As<Napi::Number>().Int32Value();
   void* into = data_of(info[1], buffer);
   auto pending = std::make_unique<PendingRead>(env_, info[1].As<Napi::TypedArray>());
   pending->into = into;
-  if (engine_.read(buffer, pending.get())) {
-    if (!pending->error.empty()) throw Napi::Error::New(env_, pending->error);
-    return {};
-  }
+  engine_.read(buffer, pending.get());
   if (pending_.empty()) notify_.Ref(env_);
   const Napi::Value promise = pending->promise.Promise();
   pending_.push_back(std::move(pending));

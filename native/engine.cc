@@ -200,19 +200,14 @@ void Engine::copy_out(const Holding& source, Read* read) {
   if (read->error.empty()) std::memcpy(read->into, source.data, source.elements * 4);
 }
 
-bool Engine::read(int32_t buffer, Read* read) {
+void Engine::read(int32_t buffer, Read* read) {
   Holding* source = buffers_.at(buffer);
   budget_ = kBudget;
-  if (queue_.idle()) {
-    copy_out(*source, read);
-    return true;
-  }
   auto* command = static_cast<ReadCommand*>(queue_.reserve(sizeof(ReadCommand)));
   command->run = run_read;
   command->source = source;
   command->read = read;
   queue_.publish(command);
-  return false;
 }
 
 void Engine::run_read(void* self, Command* command) {

@@ -53,8 +53,10 @@ class Engine {
   void run(const Call& call);
   // `data` holds the buffer's number of elements.
   void write(int32_t buffer, const void* data);
-  // True if done at once, false if `finished` will be called.
-  bool read(int32_t buffer, Read* read);
+  bool idle() const { return queue_.idle(); }
+  // Queues a copy out of the buffer; `finished` will be called.
+  void read(int32_t buffer, Read* read);
+  // Waits for everything queued, then copies out of the buffer.
   void read_now(int32_t buffer, Read* read);
 
   int compile(const std::vector<Call>& calls);

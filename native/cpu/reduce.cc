@@ -15,7 +15,7 @@ T* data(Buffer* b) {
 
 // Sums are taken in blocks, and the blocks' sums added pairwise: the order is fixed by the shape, whatever the threads,
 // and the error grows with the logarithm of n.
-constexpr int64_t kRowBlock = 4096;   // elements of a block where inner is 1
+constexpr int64_t kRowBlock = 1024;   // elements of a block where inner is 1
 constexpr int64_t kColumnBlock = 64;  // entries of a block elsewhere
 constexpr int64_t kColumns = 1024;    // of a block at a time, so that their sums stay in the first cache
 
