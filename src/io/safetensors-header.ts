@@ -1,8 +1,24 @@
 import { showShape } from "../tensor/op.js";
 
-/** Bytes of one value of each element type that is read and written. */
-const widths = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, U64: 8, I32: 4, U32: 4, I16: 2, U16: 2, I8: 1, U8: 1, BOOL: 1 } as const;
-export type SafeDType = keyof typeof widths;
+/** The element types that are read and written. */
+export type SafeDType = "F64" | "F32" | "F16" | "BF16" | "I64" | "U64" | "I32" | "U32" | "I16" | "U16" | "I8" | "U8" | "BOOL";
+
+/** Bytes of one value. */
+const widths: Readonly<Record<SafeDType, number>> = {
+  F64: 8,
+  F32: 4,
+  F16: 2,
+  BF16: 2,
+  I64: 8,
+  U64: 8,
+  I32: 4,
+  U32: 4,
+  I16: 2,
+  U16: 2,
+  I8: 1,
+  U8: 1,
+  BOOL: 1,
+};
 
 /** The cap of the format's own library on the header. */
 const MAX_HEADER = 100_000_000;
@@ -112,7 +128,7 @@ function parseEntry(file: string, name: string, value: unknown, dataSize: number
   const [begin, end] = offsets;
   if (begin > end || end > dataSize)
     return fail(`data_offsets must lie in order within the ${dataSize} bytes of data but are ${show(offsets)}`);
-  let bytes: number = widths[dtype as SafeDType];
+  let bytes = widths[dtype as SafeDType];
   for (const d of shape) {
     bytes *= d;
     if (!Number.isSafeInteger(bytes)) return fail(`shape ${show(shape)} is too large`);
