@@ -172,6 +172,35 @@ describe("throughtime train", { timeout: 120_000 }, () => {
     expect(await readFile(join(at("diverged"), CHECKPOINT))).toEqual(await readFile(join(at("model"), CHECKPOINT)));
   });
 
+  it.skipIf(process.platform === "win32")("loses nothing when the checkpoint finds no room", async () => {
+    await mkdir(at("full"));
+    await copyFile(join(at("model"), CHECKPOINT), join(at("full"), CHECKPOINT));
+    const command = [
+      process.execPath,
+      "--import",
+      "tsx",
+      main,
+      "train",
+      "--text",
+      text,
+      "--out",
+      at("full"),
+      "--resume",
+      "--steps",
+      "5",
+      "--json",
+    ];
+    // No file may grow beyond 16 or 32 kB, by the shell: less than the checkpoint.
+    const child = spawn("sh", ["-c", 'ulimit -f 32; exec "$@"', "sh", ...command], { stdio: ["ignore", "ignore", "pipe"] });
+    let err = "";
+    child.stderr.on("data", (chunk: Buffer) => (err += chunk.toString()));
+    const code = await new Promise((resolve) => child.on("close", resolve));
+    expect(err).toMatch(/\nthroughtime: cannot write .*full\/model\.safetensors: .*EFBIG.*\n$/);
+    expect(code).toBe(1);
+    expect(await readdir(at("full"))).toEqual([CHECKPOINT]);
+    expect(await readFile(join(at("full"), CHECKPOINT))).toEqual(await readFile(join(at("model"), CHECKPOINT)));
+  });
+
   it("says in one line what is wrong with the arguments", async () => {
     const cases: [string[], string | RegExp][] = [
       [[], "required option '--text <file>' not specified"],
