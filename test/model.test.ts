@@ -101,10 +101,9 @@ describe.each(devicesUnderTest())("LanguageModel on %s", (name) => {
     const model = make();
     let turns = 0;
     const timer = setInterval(() => turns++, 0);
-    const begin = performance.now();
-    for await (const id of model.sample([1])) {
+    for await (const id of model.sample([1], { length: 20_000 })) {
       void id;
-      if (performance.now() - begin > 60) break;
+      if (turns > 1) break;
     }
     clearInterval(timer);
     expect(turns).toBeGreaterThan(1);
