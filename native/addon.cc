@@ -17,7 +17,8 @@ constexpr size_t kMailFloats = 1024;
 constexpr int64_t kMemoryStep = int64_t{1} << 20;  // bytes; smaller changes are not reported to V8
 
 struct PendingRead : Read {
-  PendingRead(Napi::Env env, Napi::TypedArray array) : promise(Napi::Promise::Deferred::New(env)), target(Napi::Persistent(array.As<Napi::Object>())) {}
+  PendingRead(Napi::Env env, Napi::TypedArray array)
+      : promise(Napi::Promise::Deferred::New(env)), target(Napi::Persistent(array.As<Napi::Object>())) {}
   Napi::Promise::Deferred promise;
   Napi::ObjectReference target;
 };
@@ -120,7 +121,9 @@ Opened::Opened(Napi::Env env, const std::string& isa, int threads)
     kernels[entry.name] = kernel;
   }
   face["kernels"] = kernels;
-  const auto add = [&](const char* name, Napi::Value (*function)(const Napi::CallbackInfo&)) { face[name] = Napi::Function::New(env_, function, name, this); };
+  const auto add = [&](const char* name, Napi::Value (*function)(const Napi::CallbackInfo&)) {
+    face[name] = Napi::Function::New(env_, function, name, this);
+  };
   add("alloc", call<&Opened::alloc>);
   add("free", call<&Opened::free>);
   add("run", call<&Opened::run>);
@@ -168,12 +171,14 @@ void* Opened::data_of(const Napi::Value& value, int32_t buffer) const {
   napi_typedarray_type type;
   size_t length;
   void* data;
-  if (napi_get_typedarray_info(env_, value, &type, &length, &data, nullptr, nullptr) != napi_ok) throw Napi::TypeError::New(env_, "cpu: data must be a typed array");
+  if (napi_get_typedarray_info(env_, value, &type, &length, &data, nullptr, nullptr) != napi_ok)
+    throw Napi::TypeError::New(env_, "cpu: data must be a typed array");
   const bool right = type == (engine_.dtype(buffer) == F32 ? napi_float32_array : napi_int32_array);
   const size_t elements = engine_.elements(buffer);
   if (!right || length != elements) {
-    throw Napi::RangeError::New(env_, std::string("cpu: data must be ") + std::to_string(elements) + (engine_.dtype(buffer) == F32 ? " float32" : " int32") +
-                                          " elements but is " + std::to_string(length) + (right ? "" : " of another type"));
+    throw Napi::RangeError::New(env_, std::string("cpu: data must be ") + std::to_string(elements) +
+                                          (engine_.dtype(buffer) == F32 ? " float32" : " int32") + " elements but is " +
+                                          std::to_string(length) + (right ? "" : " of another type"));
   }
   return data;
 }
@@ -291,7 +296,8 @@ struct Addon {
 // open(isa: string, threads: number): a device as an object of functions. "" and 0 choose.
 Napi::Value open(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    auto device = std::make_unique<Opened>(info.Env(), info[0].As<Napi::String>().Utf8Value(), info[1].As<Napi::Number>().Int32Value());
+    auto device = std::make_unique<Opened>(info.Env(), info[0].As<Napi::String>().Utf8Value(),
+                                           info[1].As<Napi::Number>().Int32Value());
     // After the thread-safe function, so that this hook is called before it goes.
     info.Env().AddCleanupHook([](Opened* opened) { opened->shutdown(); }, device.get());
     const Napi::Object face = device->face();

@@ -58,7 +58,8 @@ Holding* Buffers::at(int32_t handle) const {
   if (handle == 0) return nullptr;
   const size_t index = handle & kSlotMask;
   Holding* holding = index < slots_.size() ? slots_[index].holding : nullptr;
-  if (!holding || holding->handle != handle) throw std::runtime_error("cpu: buffer " + std::to_string(handle) + " does not exist or was freed");
+  if (!holding || holding->handle != handle)
+    throw std::runtime_error("cpu: buffer " + std::to_string(handle) + " does not exist or was freed");
   return holding;
 }
 

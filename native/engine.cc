@@ -7,7 +7,6 @@
 #include <exception>
 #include <stdexcept>
 
-
 namespace throughtime {
 
 namespace {
@@ -44,7 +43,12 @@ struct Engine::ReadCommand : Command {
 };
 
 Engine::Engine(const std::string& isa, int threads, std::function<void(Read*)> finished)
-    : kernels_(cpu_kernels(isa)), finished_(std::move(finished)), pool_(threads), costs_(kCosts), budget_(kBudget), queue_(this) {
+    : kernels_(cpu_kernels(isa)),
+      finished_(std::move(finished)),
+      pool_(threads),
+      costs_(kCosts),
+      budget_(kBudget),
+      queue_(this) {
   device_ = lend(&pool_, &scratch_);
 }
 
@@ -80,12 +84,13 @@ int32_t Engine::alloc(size_t elements, DType dtype) {
 }
 
 size_t Engine::bytes_of(const Call& call) {
-  return sizeof(KernelCommand) + (call.input_count + call.output_count) * sizeof(Buffer*) + call.float_count * sizeof(double) +
-         call.int_count * sizeof(int32_t);
+  return sizeof(KernelCommand) + (call.input_count + call.output_count) * sizeof(Buffer*) +
+         call.float_count * sizeof(double) + call.int_count * sizeof(int32_t);
 }
 
 void Engine::fill(KernelCommand* command, const Call& call) const {
-  if (call.kernel < 0 || static_cast<size_t>(call.kernel) >= kernels_.kernels.size()) throw std::runtime_error("cpu: there is no kernel " + std::to_string(call.kernel));
+  if (call.kernel < 0 || static_cast<size_t>(call.kernel) >= kernels_.kernels.size())
+    throw std::runtime_error("cpu: there is no kernel " + std::to_string(call.kernel));
   Buffer** in = reinterpret_cast<Buffer**>(command + 1);
   Buffer** out = in + call.input_count;
   double* floats = reinterpret_cast<double*>(out + call.output_count);
@@ -103,7 +108,10 @@ void Engine::fill(KernelCommand* command, const Call& call) const {
 uint64_t Engine::key_of(const Call& call, const KernelCommand& command) const {
   size_t total = 0;
   uint64_t key = call.kernel + 1;
-  const auto mix = [&key](uint64_t value) { key = (key ^ value) * 0x9e3779b97f4a7c15u; key ^= key >> 29; };
+  const auto mix = [&key](uint64_t value) {
+    key = (key ^ value) * 0x9e3779b97f4a7c15u;
+    key ^= key >> 29;
+  };
   const auto add = [&](const Buffer* buffer) {
     const size_t elements = buffer ? buffer->elements : 0;
     total += elements;
@@ -245,21 +253,26 @@ int Engine::compile(const std::vector<Call>& calls) {
   return static_cast<int>(programs_.size()) - 1;
 }
 
+Engine::Program& Engine::program_at(int program) const {
+  if (program < 0 || static_cast<size_t>(program) >= programs_.size() || !programs_[program])
+    throw std::runtime_error("cpu: there is no program " + std::to_string(program));
+  return *programs_[program];
+}
+
 void Engine::replay(int program, int32_t input, const void* data, int32_t output, Read* read) {
-  if (program < 0 || static_cast<size_t>(program) >= programs_.size() || !programs_[program]) throw std::runtime_error("cpu: there is no program " + std::to_string(program));
+  const Program& calls = program_at(program);
   Holding* target = buffers_.at(input);
   const Holding* source = buffers_.at(output);
   queue_.drain();
   budget_ = kBudget;
   std::memcpy(target->data, data, target->elements * 4);
   target->version++;
-  for (const auto& command : programs_[program]->commands) execute(*reinterpret_cast<KernelCommand*>(command.get()));
+  for (const auto& command : calls.commands) execute(*reinterpret_cast<KernelCommand*>(command.get()));
   copy_out(*source, read);
 }
 
 void Engine::release(int program) {
-  if (program < 0 || static_cast<size_t>(program) >= programs_.size() || !programs_[program]) throw std::runtime_error("cpu: there is no program " + std::to_string(program));
-  for (Holding* holding : programs_[program]->pinned)
+  for (Holding* holding : program_at(program).pinned)
     if (holding) buffers_.unpin(holding, queue_.published(), queue_.done());
   programs_[program].reset();
 }

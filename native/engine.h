@@ -80,6 +80,7 @@ class Engine {
     float ns = 0;
   };
 
+  Program& program_at(int program) const;
   static size_t bytes_of(const Call& call);
   void fill(KernelCommand* command, const Call& call) const;
   uint64_t key_of(const Call& call, const KernelCommand& command) const;

@@ -23,11 +23,11 @@ struct Packed {
 };
 
 struct Buffer {
-  void* data;         // 64-byte aligned
+  void* data;  // 64-byte aligned
   size_t elements;
   DType dtype;
-  uint64_t version;   // raised by the device each time the buffer is an output or is written
-  Packed packed[4];   // data == nullptr: empty
+  uint64_t version;  // raised by the device each time the buffer is an output or is written
+  Packed packed[4];  // data == nullptr: empty
 };
 
 struct Device;

@@ -11,7 +11,7 @@ THROUGHTIME_KERNEL_FILES(DECLARE)
 #undef DECLARE
 #if defined(__x86_64__) && !defined(THROUGHTIME_BASE_ONLY)
 #define SEVERAL_ISAS
-#define DECLARE(file)                \
+#define DECLARE(file)                 \
   KernelList kernels_##file##_avx2(); \
   KernelList kernels_##file##_avx512();
 THROUGHTIME_KERNEL_FILES(DECLARE)

@@ -15,7 +15,8 @@ constexpr int kPauses = 200;          // before the core is offered to others
 constexpr int64_t kSpin = 40 * 1000;  // ns before a thread sleeps
 
 int64_t now() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 }  // namespace
 
@@ -26,7 +27,8 @@ int available_cores() {
   if (sched_getaffinity(0, sizeof set, &set) == 0) cores = CPU_COUNT(&set);
   if (std::FILE* file = std::fopen("/sys/fs/cgroup/cpu.max", "r")) {
     double quota, period;
-    if (std::fscanf(file, "%lf %lf", &quota, &period) == 2) cores = std::min(cores, static_cast<int>(quota / period + 0.5));
+    if (std::fscanf(file, "%lf %lf", &quota, &period) == 2)
+      cores = std::min(cores, static_cast<int>(quota / period + 0.5));
     std::fclose(file);
   }
 #endif

@@ -22,7 +22,8 @@ template <class F>
 void map_all(const Args& args, Device* device, F f) {
   const float* x = data(args.in[0]);
   float* y = data(args.out[0]);
-  for_range(device, args.out[0]->elements, kGrain, [=](size_t begin, size_t end) { map(f, x + begin, y + begin, end - begin); });
+  for_range(device, args.out[0]->elements, kGrain,
+            [=](size_t begin, size_t end) { map(f, x + begin, y + begin, end - begin); });
 }
 
 template <class F>
@@ -30,6 +31,7 @@ void unary(const Args& args, Device* device) {
   map_all(args, device, F{});
 }
 
+// clang-format off
 struct Neg { Vec operator()(Vec x) const { return -x; } };
 struct Exp { Vec operator()(Vec x) const { return exp(x); } };
 struct Log { Vec operator()(Vec x) const { return log(x); } };
@@ -40,6 +42,7 @@ struct Square { Vec operator()(Vec x) const { return x * x; } };
 struct Sigmoid { Vec operator()(Vec x) const { return sigmoid(x); } };
 struct Tanh { Vec operator()(Vec x) const { return tanh(x); } };
 struct Relu { Vec operator()(Vec x) const { return x < 0.0f ? Vec{} : x; } };
+// clang-format on
 
 // floats [scale, shift]
 void affine(const Args& args, Device* device) {
@@ -75,10 +78,13 @@ void binary(const Args& args, Device* device) {
   float* y = data(args.out[0]);
   const Nest<2> nest(args.ints);
   for_range(device, args.out[0]->elements, kGrain, [=](size_t begin, size_t end) {
-    nest.rows(begin, end, [=](size_t i, const int64_t* at, size_t n) { zip(F{}, a + at[0], nest.step[0], b + at[1], nest.step[1], y + i, n); });
+    nest.rows(begin, end, [=](size_t i, const int64_t* at, size_t n) {
+      zip(F{}, a + at[0], nest.step[0], b + at[1], nest.step[1], y + i, n);
+    });
   });
 }
 
+// clang-format off
 struct Add { Vec operator()(Vec a, Vec b) const { return a + b; } };
 struct Sub { Vec operator()(Vec a, Vec b) const { return a - b; } };
 struct Mul { Vec operator()(Vec a, Vec b) const { return a * b; } };
@@ -88,6 +94,7 @@ struct Minimum { Vec operator()(Vec a, Vec b) const { return a < b || a != a ? a
 struct Greater { Vec operator()(Vec a, Vec b) const { return a > b ? splat(1.0f) : Vec{}; } };
 struct LessEqual { Vec operator()(Vec a, Vec b) const { return a <= b ? splat(1.0f) : Vec{}; } };
 struct Equal { Vec operator()(Vec a, Vec b) const { return a == b ? splat(1.0f) : Vec{}; } };
+// clang-format on
 
 // ints: the nest of condition, a and b
 void where(const Args& args, Device* device) {
@@ -124,7 +131,8 @@ void cast(const Args& args, Device* device) {
     });
   } else {
     for_range(device, y.elements, kGrain, [=](size_t begin, size_t end) {
-      for (size_t i = begin; i < end; i++) to_whole[i] = __builtin_fabsf(real[i]) < 9.2e18f ? static_cast<int32_t>(static_cast<int64_t>(real[i])) : 0;
+      for (size_t i = begin; i < end; i++)
+        to_whole[i] = __builtin_fabsf(real[i]) < 9.2e18f ? static_cast<int32_t>(static_cast<int64_t>(real[i])) : 0;
     });
   }
 }
@@ -148,11 +156,13 @@ void accumulate(const Args& args, Device* device) {
   float* y = data(args.out[0]);
   const size_t n = args.out[0]->elements;
   if (!args.in[1]) {
-    for_range(device, n, 4 * kGrain, [=](size_t begin, size_t end) { __builtin_memcpy(y + begin, a + begin, (end - begin) * 4); });
+    for_range(device, n, 4 * kGrain,
+              [=](size_t begin, size_t end) { __builtin_memcpy(y + begin, a + begin, (end - begin) * 4); });
     return;
   }
   const float* b = data(args.in[1]);
-  for_range(device, n, kGrain, [=](size_t begin, size_t end) { zip(Add{}, a + begin, 1, b + begin, 1, y + begin, end - begin); });
+  for_range(device, n, kGrain,
+            [=](size_t begin, size_t end) { zip(Add{}, a + begin, 1, b + begin, 1, y + begin, end - begin); });
 }
 
 const KernelEntry entries[] = {

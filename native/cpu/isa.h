@@ -10,10 +10,10 @@
 #define THROUGHTIME_JOIN(a, b, c) THROUGHTIME_JOIN2(a, b, c)
 
 // The exported function of a file: `kernels_<file>_<isa>`, known to the registry through kernel_files.h.
-#define THROUGHTIME_KERNELS(file, entries)                                        \
-  namespace throughtime {                                                         \
-  KernelList THROUGHTIME_JOIN(kernels_, file, THROUGHTIME_ISA)();                 \
-  KernelList THROUGHTIME_JOIN(kernels_, file, THROUGHTIME_ISA)() {                \
-    return {entries, static_cast<int>(sizeof(entries) / sizeof((entries)[0]))};   \
-  }                                                                               \
+#define THROUGHTIME_KERNELS(file, entries)                                      \
+  namespace throughtime {                                                       \
+  KernelList THROUGHTIME_JOIN(kernels_, file, THROUGHTIME_ISA)();               \
+  KernelList THROUGHTIME_JOIN(kernels_, file, THROUGHTIME_ISA)() {              \
+    return {entries, static_cast<int>(sizeof(entries) / sizeof((entries)[0]))}; \
+  }                                                                             \
   }

@@ -1,6 +1,7 @@
 // The files of kernels that are built, one line each: X(name of the .cc file). CMake and the registry read this list.
 #pragma once
 
+// clang-format off
 #define THROUGHTIME_KERNEL_FILES(X) \
   X(elementwise) \
   X(reduce) \
@@ -13,3 +14,4 @@
   X(optim) \
   X(matmul) \
   X(sweep)
+// clang-format on

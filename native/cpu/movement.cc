@@ -69,7 +69,8 @@ void pad(const Args& args, Device* device) {
   });
 }
 
-// Copies between one buffer of whole rows and one buffer for each part. ints [outer, width of part 0, width of part 1, ...]
+// Copies between one buffer of whole rows and one buffer for each part. ints [outer, width of part 0, width of part 1,
+// ...]
 template <bool Joining>
 void parts(const Args& args, Device* device) {
   uint32_t* joined = words(Joining ? args.out[0] : args.in[0]);
@@ -94,13 +95,8 @@ void parts(const Args& args, Device* device) {
 }
 
 const KernelEntry entries[] = {
-    {"expand", strided, 0},
-    {"transpose", strided, 0},
-    {"flip", strided, 0},
-    {"slice", strided, 0},
-    {"pad", pad, 0},
-    {"split", parts<false>, 0},
-    {"concat", parts<true>, 0},
+    {"expand", strided, 0}, {"transpose", strided, 0},  {"flip", strided, 0},       {"slice", strided, 0},
+    {"pad", pad, 0},        {"split", parts<false>, 0}, {"concat", parts<true>, 0},
 };
 
 }  // namespace

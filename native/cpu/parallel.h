@@ -5,8 +5,8 @@
 namespace throughtime {
 namespace {
 
-// Calls body(begin, end) for parts of [0, n), each of at least `grain` but for the last; long ones start at cache lines.
-// The parts depend on the number of threads: a result must not depend on where they meet.
+// Calls body(begin, end) for parts of [0, n), each of at least `grain` but for the last; long ones start at cache
+// lines. The parts depend on the number of threads: a result must not depend on where they meet.
 template <class F>
 void for_range(Device* device, size_t n, size_t grain, const F& body) {
   struct Context {

@@ -63,19 +63,20 @@ void sum_floats(const Args& args, Device* device, int64_t outer, int64_t n, int6
     }
   });
   if (blocks == 1) return;
-  for_range(device, outer * strips, 1 + kGrain / (blocks * (inner < kColumns ? inner : kColumns)), [=](size_t begin, size_t end) {
-    for (int64_t unit = begin; unit < static_cast<int64_t>(end); unit++) {
-      const int64_t first = unit % strips * kColumns, o = unit / strips;
-      const int64_t columns = inner - first < kColumns ? inner - first : kColumns;
-      float* mine = parts + o * blocks * inner + first;
-      for (int64_t step = 1; step < blocks; step *= 2)
-        for (int64_t i = 0; i + step < blocks; i += 2 * step) {
-          float *a = mine + i * inner, *b = mine + (i + step) * inner;
-          for (int64_t c = 0; c < columns; c++) a[c] += b[c];
-        }
-      __builtin_memcpy(y + o * inner + first, mine, columns * sizeof(float));
-    }
-  });
+  for_range(device, outer * strips, 1 + kGrain / (blocks * (inner < kColumns ? inner : kColumns)),
+            [=](size_t begin, size_t end) {
+              for (int64_t unit = begin; unit < static_cast<int64_t>(end); unit++) {
+                const int64_t first = unit % strips * kColumns, o = unit / strips;
+                const int64_t columns = inner - first < kColumns ? inner - first : kColumns;
+                float* mine = parts + o * blocks * inner + first;
+                for (int64_t step = 1; step < blocks; step *= 2)
+                  for (int64_t i = 0; i + step < blocks; i += 2 * step) {
+                    float *a = mine + i * inner, *b = mine + (i + step) * inner;
+                    for (int64_t c = 0; c < columns; c++) a[c] += b[c];
+                  }
+                __builtin_memcpy(y + o * inner + first, mine, columns * sizeof(float));
+              }
+            });
 }
 
 void sum(const Args& args, Device* device) {

@@ -13,12 +13,12 @@
 
 using namespace throughtime;
 
-#define CHECK(what)                                                  \
-  do {                                                               \
-    if (!(what)) {                                                   \
-      std::printf("FAIL %s:%d: %s\n", __FILE__, __LINE__, #what);    \
-      std::exit(1);                                                  \
-    }                                                                \
+#define CHECK(what)                                               \
+  do {                                                            \
+    if (!(what)) {                                                \
+      std::printf("FAIL %s:%d: %s\n", __FILE__, __LINE__, #what); \
+      std::exit(1);                                               \
+    }                                                             \
   } while (0)
 
 namespace {
@@ -28,20 +28,21 @@ class Bench {
  public:
   explicit Bench(int threads) : engine("", threads, [this](Read* read) { done(read); }) {}
 
-  Call call(const char* name, const std::vector<int32_t>& in, const std::vector<int32_t>& out, const std::vector<int32_t>& ints = {},
-            const std::vector<double>& floats = {}) {
+  Call call(const char* name, const std::vector<int32_t>& in, const std::vector<int32_t>& out,
+            const std::vector<int32_t>& ints = {}, const std::vector<double>& floats = {}) {
     int index = 0;
     for (const KernelEntry& kernel : engine.kernels().kernels) {
       if (std::strcmp(kernel.name, name) == 0) {
-        return {index, in.data(), out.data(), ints.data(), floats.data(), (int)in.size(), (int)out.size(), (int)ints.size(), (int)floats.size()};
+        return {index,          in.data(),       out.data(),       ints.data(),       floats.data(),
+                (int)in.size(), (int)out.size(), (int)ints.size(), (int)floats.size()};
       }
       index++;
     }
     std::printf("there is no kernel %s\n", name);
     std::exit(1);
   }
-  void run(const char* name, const std::vector<int32_t>& in, const std::vector<int32_t>& out, const std::vector<int32_t>& ints = {},
-           const std::vector<double>& floats = {}) {
+  void run(const char* name, const std::vector<int32_t>& in, const std::vector<int32_t>& out,
+           const std::vector<int32_t>& ints = {}, const std::vector<double>& floats = {}) {
     engine.run(call(name, in, out, ints, floats));
   }
   int32_t floats(size_t n) { return engine.alloc(n, F32); }
