@@ -66,34 +66,54 @@ THROUGHTIME_INLINE int64_t padded(int64_t n) { return (n + NR - 1) / NR * NR + 1
 
 // One thread's share of every step: each row_step-th row from `row` on, and some of the tiles of NR units.
 struct Member {
-  int rank, ranks;
+  int rank;
   int row, row_step;
   Part tiles;
-  bool alone;  // each rank works on its own rows from beginning to end
-  bool meets;  // ranks share rows and wait for each other at every step
+  bool meets;  // threads share rows and wait for each other at every step
   int64_t rows(int64_t active) const { return row < active ? (active - row - 1) / row_step + 1 : 0; }
 };
 
-// Rows are divided while each thread keeps enough of them for full speed, then the units: those threads meet every
-// step.
+// Rows are divided while each thread keeps enough of them for full speed (more if it must stream large weights), then
+// the units. Threads without a share have no tiles.
 inline Member member_of(const Sweep& s, int64_t gates, int rank, int ranks) {
-  const int64_t by_rows = s.n / (2 * MR);
+  const int64_t by_rows = s.n / (gates * s.hidden * s.hidden > 1 << 19 ? 8 : 4);
   const int row_parts = (int)(by_rows < 1 ? 1 : least(by_rows, ranks));
   int tile_parts = (int)least(ranks / row_parts, s.tiles());
   if (2.0 * s.n * gates * s.hidden * s.hidden < THROUGHTIME_FLOPS_A_THREAD / 4 * row_parts) tile_parts = 1;
-  Member m = {rank,
-              ranks,
-              rank % row_parts,
-              row_parts,
-              Part(s.tiles(), rank / row_parts, tile_parts),
-              row_parts == ranks,
-              tile_parts > 1};
-  if (rank >= row_parts * tile_parts) m.tiles = Part(0, 0, 1);
-  return m;
+  const bool idle = rank >= row_parts * tile_parts;
+  const Part tiles = idle ? Part(0, 0, 1) : Part(s.tiles(), rank / row_parts, tile_parts);
+  return {rank, rank % row_parts, row_parts, tiles, tile_parts > 1};
 }
 
 constexpr int ROWS_AT_ONCE = 48;  // whose recurrent products fit the first-level cache beside a panel
-constexpr int TILES_AT_ONCE = 8;  // with so few rows that several tiles are needed to fill the pipeline
+
+// Some neighbouring tiles, worked on together.
+struct Group {
+  int64_t tile;
+  int tiles;
+};
+
+// A member's tiles, in groups: more than one where a few rows of its panels would not keep the pipeline full. Each
+// other step goes backwards, to begin with the weights that the step before left in the cache.
+class Groups {
+ public:
+  Groups(Part tiles, int64_t rows, int panels, int64_t step)
+      : tiles_(tiles),
+        size_(rows > 3 || panels % 4 == 0 ? 1
+              : panels % 2 == 0           ? 2
+                                          : 4),
+        backwards_(step % 2) {}
+  int64_t count() const { return (tiles_.end - tiles_.begin + size_ - 1) / size_; }
+  Group operator[](int64_t i) const {
+    const int64_t tile = tiles_.begin + (backwards_ ? count() - 1 - i : i) * size_;
+    return {tile, (int)least(size_, tiles_.end - tile)};
+  }
+
+ private:
+  Part tiles_;
+  int64_t size_;
+  bool backwards_;
+};
 
 // The product of some rows with some panels, for the cell to read: room for ROWS_AT_ONCE rows of G panels.
 template <int G>
@@ -111,17 +131,18 @@ struct Products {
   }
 };
 
-// Whole vectors, or a vector's first n lanes. Memory is walked tile by tile through all rows, which the processor does
-// not foresee: so what the next tile will want of a row is asked for while this one is worked on.
-template <bool Full>
+// Whole vectors, or a vector's first n lanes, of a row in which a tile has `Count` values a unit. Memory is walked tile
+// by tile through all rows, which the processor does not foresee: so what the next tile will want of a row is asked for
+// while this one is worked on.
+template <bool Full, int Count = 1>
 THROUGHTIME_INLINE Vec read(const float* p, int n) {
-  __builtin_prefetch(p + NR, 0, 2);
+  __builtin_prefetch(p + Count * NR, 0, 2);
   if constexpr (Full) return load(p);
   return load_part(p, n);
 }
-template <bool Full>
+template <bool Full, int Count = 1>
 THROUGHTIME_INLINE void write(float* p, Vec v, int n) {
-  __builtin_prefetch(p + NR, 1, 2);
+  __builtin_prefetch(p + Count * NR, 1, 2);
   if constexpr (Full)
     store(p, v);
   else
@@ -145,24 +166,10 @@ THROUGHTIME_INLINE void for_units(int64_t tile, int64_t hidden, F body) {
   }
 }
 
-// Weight gates first .. first + count of U as [tile][gate][H][NR], so that a tile's gates lie together.
-inline void pack_gates(float* to, const float* weight, int64_t hidden, int first, int count, Part tiles) {
-  for (int64_t tile = tiles.begin; tile < tiles.end; tile++)
-    for (int gate = 0; gate < count; gate++) {
-      const Rows rows = {weight + (first + gate) * hidden * hidden, hidden, nullptr};
-      pack_panel_transposed(to + (tile * count + gate) * hidden * NR, rows, 0, hidden, tile * NR,
-                            (int)least(NR, hidden - tile * NR));
-    }
-}
-
-// A bias in the same arrangement.
-inline void pack_bias(float* to, const float* bias, int64_t hidden, int first, int count) {
-  for (int64_t unit = 0; unit < hidden; unit += NR)
-    for (int gate = first; gate < first + count; gate++, to += NR) {
-      const int64_t n = least(NR, hidden - unit);
-      copy(to, bias + gate * hidden + unit, n);
-      clear(to + n, NR - n);
-    }
+// Where value i of a unit lies among the `count` values of all units: those of a tile are together.
+THROUGHTIME_INLINE int64_t tiled(int64_t hidden, int64_t count, int64_t i, int64_t unit) {
+  const int64_t tile = unit / NR * NR;
+  return tile * count + i * least(NR, hidden - tile) + unit - tile;
 }
 
 }  // namespace

@@ -46,9 +46,9 @@ class Backward {
     products = scratch_floats(device, ranks * Products<1>::size);
     zeros = scratch_floats(device, s.hidden);
     sums = scratch_floats(device, gates);
-    x_rows = static_cast<const float**>(device->scratch(device, 3 * valid * sizeof(float*)));
+    x_rows = static_cast<const float**>(device->scratch(device, 2 * valid * sizeof(float*)));
     h_rows = x_rows + valid;
-    operand_rows = h_rows + valid;
+    if (INNER) operands = scratch_floats(device, valid * row);
     dx_rows = static_cast<float**>(device->scratch(device, valid * sizeof(float*)));
     Gemm widest = {};
     widest.n = s.features > s.hidden ? s.features : s.hidden;
@@ -99,10 +99,9 @@ class Backward {
     for (int64_t t = steps.begin; t < steps.end; t++)
       for (int64_t b = 0; b < s.active(t); b++) {
         const int64_t r = s.start[t] + b, place = s.place(b, t);
-        const float* h = state_before(0, b, t);
+        const float* h = state_before(0, b, t, 0);
         x_rows[r] = x + place * s.features;
         h_rows[r] = h ? h : zeros;
-        if constexpr (INNER) operand_rows[r] = kept(place, Cell::operand);
         if (dx) dx_rows[r] = dx + place * s.features;
       }
   }
@@ -114,34 +113,37 @@ class Backward {
     pack_b(to, gates * NR, g, 0, 0, gates, Part(panels_of(columns), rank, ranks));
   }
 
-  const float* kept(int64_t place, int i) const { return saved + (place * SAVED + i) * s.hidden; }
-  const float* state_at(int i, int64_t place) const {
-    return i == 0 ? y + place * s.hidden : kept(place, KEEP + i - 1);
+  // Value i kept of a unit, state i of a unit after the step at `place`, and before step t (null: zero).
+  const float* kept(int64_t place, int i, int64_t unit) const {
+    return saved + place * SAVED * s.hidden + tiled(s.hidden, SAVED, i, unit);
   }
-  // Null where it is zero.
-  const float* state_before(int i, int64_t b, int64_t t) const {
-    if (t > 0) return state_at(i, s.place(b, t - 1));
-    return initial[i] ? initial[i] + s.order[b] * s.hidden : nullptr;
+  const float* state_at(int i, int64_t place, int64_t unit) const {
+    return i == 0 ? y + place * s.hidden + unit : kept(place, KEEP + i - 1, unit);
+  }
+  const float* state_before(int i, int64_t b, int64_t t, int64_t unit) const {
+    if (t > 0) return state_at(i, s.place(b, t - 1), unit);
+    return initial[i] ? initial[i] + s.order[b] * s.hidden + unit : nullptr;
   }
 
   // Calls body(row, product or null, unit, lanes, full) for this member's rows and units: product is what the rows of
   // `a`, whose first `with` rows count, give with weight gates first .. first + count.
   template <class F>
-  void for_products(const Member& me, int64_t rows, const float* a, int64_t with, int first, int count, F body) {
+  void for_products(const Member& me, int64_t t, int64_t rows, const float* a, int64_t with, int first, int count,
+                    F body) {
     Products<1> product;
-    const int64_t at_once = rows <= 3 ? TILES_AT_ONCE : 1;
-    for (int64_t tile = me.tiles.begin; tile < me.tiles.end; tile += at_once) {
-      const int64_t tiles = least(at_once, me.tiles.end - tile);
+    const Groups groups(me.tiles, rows, 1, t);
+    for (int64_t k = 0; k < groups.count(); k++) {
+      const Group group = groups[k];
       for (int64_t r = 0; r < rows; r += ROWS_AT_ONCE) {
         const int n = (int)least(ROWS_AT_ONCE, rows - r);
         const int filled = (int)least(n, with > r ? with - r : 0);
         product.fill(products + me.rank * Products<1>::size,
                      a + (me.row + r * me.row_step) * gates_row + first * s.hidden, me.row_step * gates_row, filled,
-                     recurrent + tile * gates * NR + first * s.hidden * NR, gates * NR, (int)tiles, count * s.hidden,
-                     nullptr);
+                     recurrent + group.tile * gates * NR + first * s.hidden * NR, gates * NR, group.tiles,
+                     count * s.hidden, nullptr);
         for (int i = 0; i < n; i++)
-          for (int64_t j = 0; j < tiles; j++)
-            for_units(tile + j, s.hidden, [&](int64_t unit, int lanes, auto full) {
+          for (int j = 0; j < group.tiles; j++)
+            for_units(group.tile + j, s.hidden, [&](int64_t unit, int lanes, auto full) {
               body(me.row + (r + i) * me.row_step, i < filled ? product.row[i] + j * NR + unit % NR : nullptr, unit,
                    lanes, full);
             });
@@ -151,14 +153,15 @@ class Backward {
 
   void step(const Member& me, int64_t t) {
     const float* after = t + 1 < s.longest ? drh + s.start[t + 1] * gates_row : nullptr;
-    for_products(me, me.rows(s.active(t)), after, me.rows(s.active(t + 1)), 0, OUTER,
+    for_products(me, t, me.rows(s.active(t)), after, me.rows(s.active(t + 1)), 0, OUTER,
                  [&](int64_t b, const float* product, int64_t unit, int lanes, auto full) {
                    constexpr bool Full = decltype(full)::value;
                    const int64_t place = s.place(b, t), mine = b * row + unit;
                    Vec keep[KEEP + 1], prev[STATES], next[STATES], dnext[STATES], dw[G] = {}, dr[G] = {}, dprev[STATES];
                    load_step<Full>(b, t, unit, lanes, keep, prev);
                    for (int i = 0; i < STATES; i++) {
-                     next[i] = read<Full>(state_at(i, place) + unit, lanes);
+                     next[i] = i == 0 ? read<Full>(state_at(i, place, unit), lanes)
+                                      : read<Full, SAVED>(state_at(i, place, unit), lanes);
                      dnext[i] = load(dstate[i] + mine);
                    }
                    if (product) dnext[0] += load(product);
@@ -172,7 +175,7 @@ class Backward {
   // The gradient of what the second product was taken of, and what the cell makes of it.
   void inner_step(const Member& me, int64_t t) {
     const int64_t rows = me.rows(s.active(t));
-    for_products(me, rows, drh + s.start[t] * gates_row, rows, OUTER, INNER,
+    for_products(me, t, rows, drh + s.start[t] * gates_row, rows, OUTER, INNER,
                  [&](int64_t b, const float* product, int64_t unit, int lanes, auto full) {
                    constexpr bool Full = decltype(full)::value;
                    Vec keep[KEEP + 1], prev[STATES], dw[G], dr[G] = {}, dprev[STATES];
@@ -182,6 +185,7 @@ class Backward {
                    for (int g = 0; g < G; g++) dr[g] = read<Full>(drh + at + g * s.hidden, lanes);
                    for (int i = 0; i < STATES; i++) dprev[i] = load(dstate[i] + b * row + unit);
                    const Vec doperand = load(product);
+                   store(operands + (s.start[t] + b) * row + unit, keep[Cell::operand]);
                    Cell::inner_backward(keep, prev, &doperand, dw, dr, dprev);
                    for (int i = 0; i < STATES; i++) store(dstate[i] + b * row + unit, dprev[i]);
                    store_gates<Full, OUTER>(b, t, unit, lanes, dw, dr);
@@ -190,10 +194,10 @@ class Backward {
 
   template <bool Full>
   THROUGHTIME_INLINE void load_step(int64_t b, int64_t t, int64_t unit, int lanes, Vec* keep, Vec* prev) const {
-    for (int i = 0; i < KEEP; i++) keep[i] = read<Full>(kept(s.place(b, t), i) + unit, lanes);
+    for (int i = 0; i < KEEP; i++) keep[i] = read<Full, SAVED>(kept(s.place(b, t), i, unit), lanes);
     for (int i = 0; i < STATES; i++) {
-      const float* before = state_before(i, b, t);
-      prev[i] = before ? read<Full>(before + unit, lanes) : Vec{};
+      const float* before = state_before(i, b, t, unit);
+      prev[i] = !before ? Vec{} : i == 0 ? read<Full>(before, lanes) : read<Full, SAVED>(before, lanes);
     }
   }
 
@@ -209,7 +213,7 @@ class Backward {
     for (int i = 0; i < STATES; i++) {
       if (!dinitial[i]) continue;
       const int64_t with = i == 0 ? me.rows(s.active(0)) : 0;
-      for_products(me, me.rows(s.n), drh, with, 0, OUTER,
+      for_products(me, 0, me.rows(s.n), drh, with, 0, OUTER,
                    [&](int64_t b, const float* product, int64_t unit, int lanes, auto full) {
                      const Vec direct = load(dstate[i] + b * row + unit);
                      write<decltype(full)::value>(dinitial[i] + s.order[b] * s.hidden + unit,
@@ -240,7 +244,7 @@ class Backward {
     if (INNER && dweight_hh) {
       g.m = INNER * s.hidden;
       g.a.first = drh + OUTER * s.hidden;
-      g.b.list = operand_rows;
+      g.b = {operands, row, nullptr};
       g.c = dweight_hh + OUTER * s.hidden * s.hidden;
       gemm(g, gemm_floats, rank, ranks, s.device);
     }
@@ -283,7 +287,8 @@ class Backward {
   float* dstate[STATES];  // [n][row] gradients of the states after the step at hand
   float *dwx, *drh;       // [valid][gates_row]
   float *products, *zeros, *sums, *gemm_floats;
-  const float **x_rows, **h_rows, **operand_rows;  // [valid]
+  const float **x_rows, **h_rows;  // [valid]
+  float* operands = nullptr;       // [valid][row] what the second products were taken of
   float** dx_rows;
 };
 

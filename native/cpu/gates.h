@@ -1,0 +1,53 @@
+// The rows of a weight that belong to some gates, arranged for a sweep: a tile's gates lie together.
+#pragma once
+#include "sweep.h"
+
+namespace throughtime {
+namespace {
+
+// Panel tile * count + gate of `packed` and of `bias` holds NR units of one gate; what is past the last unit is zero.
+struct Gates {
+  const float* weight;  // [all gates * hidden][width]
+  int64_t hidden, width;
+  int first, count;
+  float* packed;
+  float* bias;  // null: none
+  bool fresh;   // `packed` has yet to be filled
+
+  const float* panel(int64_t tile) const { return packed + tile * count * width * NR; }
+  int64_t panel_size() const { return width * NR; }
+  const float* panel_bias(int64_t tile) const { return bias ? bias + tile * count * NR : nullptr; }
+
+  void pack(Part tiles) const {
+    for (int64_t tile = tiles.begin; tile < tiles.end; tile++)
+      for (int gate = 0; gate < count; gate++)
+        pack_panel_transposed(packed + (tile * count + gate) * panel_size(),
+                              {weight + (first + gate) * hidden * width, width, nullptr}, 0, width, tile * NR,
+                              (int)least(NR, hidden - tile * NR));
+  }
+
+  void pack_bias(const float* from) const {
+    float* to = bias;
+    for (int64_t unit = 0; unit < hidden; unit += NR)
+      for (int gate = first; gate < first + count; gate++, to += NR) {
+        const int64_t n = least(NR, hidden - unit);
+        for (int64_t j = 0; j < NR; j++) to[j] = j < n ? from[gate * hidden + unit + j] : 0.0f;
+      }
+  }
+};
+
+inline Gates gates_of(const Sweep& s, Buffer* weight, int64_t width, const Buffer* bias, int first, int count) {
+  Gates gates = {floats(weight), s.hidden, width, first, count, nullptr, nullptr, false};
+  if (count == 0) return gates;
+  const int64_t panels = s.tiles() * count;
+  const int64_t key = PACKED_GATES + first * 8 + count;
+  gates.packed = s.device->packed(s.device, weight, key, panels * gates.panel_size(), &gates.fresh);
+  if (bias) {
+    gates.bias = scratch_floats(s.device, panels * NR);
+    gates.pack_bias(floats(bias));
+  }
+  return gates;
+}
+
+}  // namespace
+}  // namespace throughtime
