@@ -31,21 +31,21 @@ struct Gates {
     for (int64_t unit = 0; unit < hidden; unit += NR)
       for (int gate = first; gate < first + count; gate++, to += NR) {
         const int64_t n = least(NR, hidden - unit);
-        for (int64_t j = 0; j < NR; j++) to[j] = j < n ? from[gate * hidden + unit + j] : 0.0f;
+        copy(to, from + gate * hidden + unit, n);
+        clear(to + n, NR - n);
       }
   }
 };
 
-inline Gates gates_of(const Sweep& s, Buffer* weight, int64_t width, const Buffer* bias, int first, int count) {
+inline Gates gates_of(const Sweep& s, Buffer* weight, int64_t width, Buffer* bias, int first, int count) {
   Gates gates = {floats(weight), s.hidden, width, first, count, nullptr, nullptr, false};
   if (count == 0) return gates;
   const int64_t panels = s.tiles() * count;
   const int64_t key = PACKED_GATES + first * 8 + count;
   gates.packed = s.device->packed(s.device, weight, key, panels * gates.panel_size(), &gates.fresh);
-  if (bias) {
-    gates.bias = scratch_floats(s.device, panels * NR);
-    gates.pack_bias(floats(bias));
-  }
+  bool fresh = false;
+  if (bias) gates.bias = s.device->packed(s.device, bias, key, panels * NR, &fresh);
+  if (fresh) gates.pack_bias(floats(bias));
   return gates;
 }
 
