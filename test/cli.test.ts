@@ -1,4 +1,4 @@
-import { spawn, type ChildProcess } from "node:child_process";
+import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -108,6 +108,15 @@ describe("throughtime train", { timeout: 120_000 }, () => {
     expect(elman.out).toContain("elman of 1 x 12");
     expect(elman.out).not.toContain("validation");
     expect([gru.code, elman.code, gru.err, elman.err]).toEqual([0, 0, "", ""]);
+  });
+
+  // util-linux's `script` gives a command a terminal.
+  it.skipIf(process.platform !== "linux" || spawnSync("script", ["--version"]).status !== 0)("draws a bar on a terminal", () => {
+    const command = [process.execPath, "--import", "tsx", main, ...trainOn("bar", "--steps", "5")].join(" ");
+    const { status, stdout } = spawnSync("script", ["-qec", command, "/dev/null"], { encoding: "utf8" });
+    expect(stdout).toMatch(/\u2588{14} 5\/5 loss \d\.\d{3} \d\.\d\d bits\/char [\d,]+ chars\/s 0s left, validation \d\.\d{3} bits\/char/);
+    expect(stdout.trimEnd()).toMatch(/saved to .*$/);
+    expect(status).toBe(0);
   });
 
   it.each(["SIGINT", "SIGTERM"] as const)("saves and ends well at %s", async (signal) => {

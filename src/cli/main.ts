@@ -38,7 +38,7 @@ function trainProgram(): Command {
     .option("--steps <n>", "steps to make in all, those before --resume included", integer(1), 2000)
     .option("--lr <x>", "learning rate of Adam", positive, 2e-3)
     .option("--clip <x>", "largest norm of the gradient", positive, 1)
-    .option("--val <x>", "last part of the text set apart to validate on", fraction, 0.1)
+    .option("--val <x>", "last part of the text, set apart to validate on (its first 262144 characters)", fraction, 0.1)
     .option("--seed <n>", "seed of the first weights", integer(0), 1)
     .addOption(deviceOption())
     .addOption(threadsOption())

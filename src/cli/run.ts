@@ -36,6 +36,8 @@ const fixed = ["cell", "hidden", "layers", "embed", "seq", "batch", "val", "seed
 /** A training run: everything that a step changes. */
 export interface Run {
   readonly settings: Settings;
+  /** Of the whole text. */
+  readonly characters: number;
   readonly vocabulary: Vocabulary;
   readonly model: LanguageModel;
   readonly optimizer: Adam;
@@ -87,16 +89,17 @@ async function setAside(path: string, aside: string): Promise<void> {
   }
 }
 
-function assemble(
-  path: string,
-  file: Text,
-  out: string,
-  settings: Settings,
-  vocabulary: Vocabulary,
-  model: LanguageModel,
-  checkpoint: Checkpoint | null,
-): Run {
-  const { training, validation } = part(path, vocabulary.encode(file.text), settings);
+interface Parts {
+  readonly settings: Settings;
+  readonly text: Text;
+  readonly vocabulary: Vocabulary;
+  readonly ids: Int32Array;
+  readonly model: LanguageModel;
+  readonly checkpoint: Checkpoint | null;
+}
+
+function assemble(path: string, out: string, { settings, text, vocabulary, ids, model, checkpoint }: Parts): Run {
+  const { training, validation } = part(path, ids, settings);
   const optimizer = new Adam(model, { lr: settings.lr });
   const carried = new CarriedState();
   checkpoint?.restore({ model, optimizer, carried, generators: { default: defaultGenerator } });
@@ -108,7 +111,7 @@ function assemble(
   const save = async () => {
     if (earlier && (await exists(target))) await setAside(target, join(out, PREVIOUS));
     earlier = false;
-    const extra = { settings: { ...settings }, text: file.sha256 };
+    const extra = { settings: { ...settings }, text: text.sha256 };
     await saveCheckpoint(target, {
       model,
       optimizer,
@@ -119,21 +122,23 @@ function assemble(
       extra,
     });
   };
-  return { settings, vocabulary, model, optimizer, carried, batches, validation, save };
+  return { settings, characters: ids.length, vocabulary, model, optimizer, carried, batches, validation, save };
 }
 
 /** A new run. @throws if the text is too short for it or the folder cannot be written. */
-export async function startRun(path: string, file: Text, out: string, settings: Settings): Promise<Run> {
-  const vocabulary = Vocabulary.fromText(file.text);
-  part(path, vocabulary.encode(file.text), settings);
+export async function startRun(path: string, text: Text, out: string, settings: Settings): Promise<Run> {
+  const vocabulary = Vocabulary.fromText(text.text);
+  const ids = vocabulary.encode(text.text);
+  part(path, ids, settings);
   await probe(out);
   manualSeed(settings.seed);
   const { cell, hidden, layers, embed } = settings;
-  return assemble(path, file, out, settings, vocabulary, new LanguageModel(vocabulary.size, { cell, hidden, layers, embed }), null);
+  const model = new LanguageModel(vocabulary.size, { cell, hidden, layers, embed });
+  return assemble(path, out, { settings, text, vocabulary, ids, model, checkpoint: null });
 }
 
 /** The run whose checkpoint is in `out`, with the changes asked for. @throws if it does not go with the text or the changes. */
-export async function resumeRun(path: string, file: Text, out: string, asked: Partial<Settings>): Promise<Run> {
+export async function resumeRun(path: string, text: Text, out: string, asked: Partial<Settings>): Promise<Run> {
   const target = join(out, CHECKPOINT);
   const { settings, sha256 } = readSettings(target, await readCheckpoint(target));
   for (const name of fixed) {
@@ -141,10 +146,17 @@ export async function resumeRun(path: string, file: Text, out: string, asked: Pa
       throw new Error(`${target}: the run to resume has --${name} ${settings[name]}, which cannot become ${asked[name]}`);
     }
   }
-  if (sha256 !== file.sha256) throw new Error(`${target}: the run to resume learns another text than ${path}`);
+  if (sha256 !== text.sha256) throw new Error(`${target}: the run to resume learns another text than ${path}`);
   await probe(out);
   const { model, vocabulary, checkpoint } = await loadLanguageModel(target);
-  return assemble(path, file, out, { ...settings, ...asked }, vocabulary, model, checkpoint);
+  return assemble(path, out, {
+    settings: { ...settings, ...asked },
+    text,
+    vocabulary,
+    ids: vocabulary.encode(text.text),
+    model,
+    checkpoint,
+  });
 }
 
 /** What this command wrote into a checkpoint, if it did. */

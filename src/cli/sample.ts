@@ -33,7 +33,7 @@ function start(vocabulary: Vocabulary, prompt: string): Int32Array {
   try {
     return vocabulary.encode(prompt);
   } catch (error) {
-    throw new Error(`--prompt: ${(error as Error).message}`, { cause: error });
+    throw new Error(`--prompt: ${(error as Error).message.replace("Vocabulary.encode: ", "")}`, { cause: error });
   }
 }
 

@@ -25,10 +25,13 @@ const PERIOD = 250;
 const LONGEST = 2 ** 18;
 
 /** Ends the run at SIGINT and SIGTERM, or when nobody reads the output any more. A second signal ends the process. */
-function stopSignal(): { readonly signal: AbortSignal; close(): void } {
+function stopSignal(progress: Progress): { readonly signal: AbortSignal; close(): void } {
   const stop = new AbortController();
   const onSignal = () => {
-    if (stop.signal.aborted) process.exit(130);
+    if (stop.signal.aborted) {
+      progress.stop();
+      process.exit(130);
+    }
     stop.abort();
   };
   const onError = () => stop.abort();
@@ -84,6 +87,7 @@ async function loop(run: Run, total: number, progress: Progress, signal: AbortSi
     const last = step.step >= total;
     const due = last || step.step % PERIOD === 0;
     const valLoss = due ? await validate(run, signal) : undefined;
+    if (valLoss !== undefined) checkFinite({ ...step, loss: valLoss }, saved);
     progress.report({
       step: step.step,
       loss: step.loss,
@@ -121,10 +125,10 @@ export async function trainCommand({
   const { cell, layers, hidden } = model.config;
   const weights = model.parameters().reduce((sum, p) => sum + p.size, 0);
   progress.note(
-    `${path}: ${count(file.text.length)} characters, ${vocabulary.size} different; ${cell} of ${layers} x ${hidden}, ${count(weights)} weights; ${where}`,
+    `${path}: ${count(run.characters)} characters, ${vocabulary.size} different; ${cell} of ${layers} x ${hidden}, ${count(weights)} weights; ${where}`,
   );
   if (first >= steps) return progress.note(`${out} has made ${first} steps already; --steps above that goes on`);
-  const { signal, close } = stopSignal();
+  const { signal, close } = stopSignal(progress);
   try {
     await loop(run, steps, progress, signal);
   } finally {
