@@ -46,4 +46,5 @@ test("the blocks run", { timeout: 120_000 }, () => {
   expect(printed).toMatch(/^step 1: \d/m);
   expect(printed).toMatch(/^step 2: \d/m);
   expect(printed).toMatch(/^after "Call me " comes "."$/m);
+  expect(printed).toMatch(/^step 2, window 2$/m);
 });
