@@ -2,6 +2,8 @@
  * Times the library and its peers on this machine, in turns, and prints how they compare:
  *   npm run bench:compare -- [--peers torch,torch-malloc,onnxruntime] [--python python3] [--rounds 3] [--budget 0.25]
  *     [--cases FILE] [--shapes S] [--cells C] [--modes M] [--threads N] [--extra NAME=COMMAND]... [--out FILE.md]
+ *     [--patience SECONDS]
+ * Patience is how long in all to wait for other programs to leave the machine alone (300).
  * torch-malloc is PyTorch with glibc told to keep freed memory. COMMAND is any program that speaks the line protocol of
  * bench/peers/peer.py.
  */
@@ -68,14 +70,16 @@ function parse() {
         python: { type: "string", default: "python3" },
         rounds: { type: "string", default: "3" },
         budget: { type: "string", default: "0.25" },
+        patience: { type: "string", default: "300" },
         extra: { type: "string", multiple: true, default: [] },
         out: { type: "string" },
       },
     });
-    const [rounds, budget] = [Number(values.rounds), Number(values.budget)];
+    const [rounds, budget, patience] = [values.rounds, values.budget, values.patience].map(Number);
     if (!(Number.isInteger(rounds) && rounds > 0)) throw new RangeError(`--rounds must be a positive integer but is ${values.rounds}`);
     if (!(budget > 0)) throw new RangeError(`--budget must be a positive number of seconds but is ${values.budget}`);
-    return { ...values, rounds, budget, threads: threadsOf(values) ?? availableParallelism(), cases: selectCases(values) };
+    if (!(patience >= 0)) throw new RangeError(`--patience must be a number of seconds but is ${values.patience}`);
+    return { ...values, rounds, budget, patience, threads: threadsOf(values) ?? availableParallelism(), cases: selectCases(values) };
   } catch (error) {
     return stop(error);
   }
@@ -112,15 +116,22 @@ async function busy(): Promise<number> {
   return (((machineTime()?.busy ?? 0) - before) / (performance.now() - start)) * 1000;
 }
 
-/** One round of one case on one peer, tried again a few times while others use the machine. */
+let patience = options.patience * 1000;
+
+/** Waits until others leave the machine alone, as long as there is patience. */
+async function quiet(): Promise<void> {
+  const start = performance.now();
+  while ((await busy()) > QUIET && performance.now() - start < patience) await setTimeout(300);
+  patience -= performance.now() - start;
+}
+
+/** One round of one case on one peer, tried again while others use the machine and there is patience. */
 async function round(peer: Peer, c: BenchCase): Promise<Answer> {
-  let answer: Answer = {};
-  for (let attempt = 0; attempt < 3; attempt++) {
-    for (let wait = 0; wait < 10 && (await busy()) > QUIET; wait++) await setTimeout(300);
-    answer = await peer.ask(c, options.budget);
-    if (answer.error !== undefined || answer.other_cores! <= QUIET) break;
+  for (;;) {
+    await quiet();
+    const answer = await peer.ask(c, options.budget);
+    if (answer.error !== undefined || answer.other_cores! <= QUIET || patience <= 0) return answer;
   }
-  return answer;
 }
 
 async function time(peers: readonly Peer[], c: BenchCase): Promise<Map<string, Timing>> {
@@ -135,8 +146,8 @@ async function time(peers: readonly Peer[], c: BenchCase): Promise<Map<string, T
     [...answers].map(([name, list]): [string, Timing] => {
       const { error } = list.at(-1)!;
       if (error !== undefined) return [name, { error }];
-      const quiet = list.filter((a) => a.other_cores! <= QUIET);
-      return [name, { ms: median((quiet.length > 0 ? quiet : list).flatMap((a) => a.times!)), quiet: quiet.length > 0 }];
+      const calm = list.filter((a) => a.other_cores! <= QUIET);
+      return [name, { ms: median((calm.length > 0 ? calm : list).flatMap((a) => a.times!)), quiet: calm.length > 0 }];
     }),
   );
 }
