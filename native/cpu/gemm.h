@@ -22,6 +22,7 @@ struct Gemm {
   int64_t c_stride;
   float* const* c_rows;
   const float* bias;  // [n] or null
+  bool add;           // to what C holds, instead of the bias
 };
 
 THROUGHTIME_INLINE int64_t panels_of(int64_t n) { return (n + NR - 1) / NR; }
@@ -63,7 +64,7 @@ inline void gemm_block(const Gemm& g, const Share& mine, float* block, const flo
   for (int64_t i = mine.rows.begin; i < mine.rows.end; i += MC) {
     const int m = (int)least(MC, mine.rows.end - i);
     for (int r = 0; r < m; r++) rows[r] = g.c_rows ? g.c_rows[i + r] : g.c + (i + r) * g.c_stride;
-    const Target to = {rows, k0 == 0 ? g.bias : nullptr, (j + mine.panels.begin) * NR, g.n, k0 > 0};
+    const Target to = {rows, k0 == 0 ? g.bias : nullptr, (j + mine.panels.begin) * NR, g.n, g.add || k0 > 0};
     const float* first = b + mine.panels.begin * panel;
     const int panels = (int)(mine.panels.end - mine.panels.begin);
     if (g.a_transposed) {
@@ -76,26 +77,30 @@ inline void gemm_block(const Gemm& g, const Share& mine, float* block, const flo
   }
 }
 
-// Called by every rank of a team; with more than one rank and B not packed, the team is the whole region.
+// One rank's part of a product whose B is packed; ranks need not meet. `block` holds MC * A_STRIDE floats.
+inline void gemm_part(const Gemm& g, float* block, int rank, int ranks) {
+  const Share mine = share(g.m, panels_of(g.n), rank, ranks);
+  for (int64_t k0 = 0; k0 == 0 || k0 < g.k; k0 += KC)
+    gemm_block(g, mine, block, g.packed + k0 * NR, g.k * NR, 0, k0, (int)least(KC, g.k - k0));
+}
+
+// Called by every rank of a region, or by one thread alone as rank 0 of 1. The ranks pack B together, stretch by
+// stretch.
 inline void gemm(const Gemm& g, float* scratch, int rank, int ranks, Device* device) {
   float* block = scratch + (int64_t)rank * MC * A_STRIDE;
+  if (g.packed) return gemm_part(g, block, rank, ranks);
   float* shared = scratch + (int64_t)ranks * MC * A_STRIDE;
   const int64_t all = panels_of(g.n);
   for (int64_t j = 0; j < all; j += NC) {
-    const int64_t panels = g.packed ? all : least(NC, all - j);
+    const int64_t panels = least(NC, all - j);
+    const Share mine = share(g.m, panels, rank, ranks);
     for (int64_t k0 = 0; k0 == 0 || k0 < g.k; k0 += KC) {
       const int k = (int)least(KC, g.k - k0);
-      const Share mine = share(g.m, panels, rank, ranks);
-      if (g.packed) {
-        gemm_block(g, mine, block, g.packed + k0 * NR, g.k * NR, 0, k0, k);
-        continue;
-      }
       pack_b(shared, KC * NR, g, j, k0, k, Part(panels, rank, ranks));
       if (ranks > 1) device->barrier(device);
       gemm_block(g, mine, block, shared, KC * NR, j, k0, k);
       if (ranks > 1) device->barrier(device);
     }
-    if (g.packed) break;
   }
 }
 

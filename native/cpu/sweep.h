@@ -19,6 +19,7 @@ struct Sweep {
 
   int64_t active(int64_t s) const { return s < longest ? start[s + 1] - start[s] : 0; }
   int64_t place(int64_t row, int64_t s) const { return order[row] * steps + (reverse ? length[row] - 1 - s : s); }
+  int64_t valid() const { return longest ? start[longest] : 0; }
   int64_t tiles() const { return (hidden + NR - 1) / NR; }
 };
 

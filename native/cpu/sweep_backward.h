@@ -1,5 +1,6 @@
-// A cell backward through time: one sweep from the last step to the first gives the gradients of the gates at every
-// valid step; the gradients of the weights, the biases and the input are products and sums of those.
+// A cell backward through time, in chunks of steps from the last to the first. The sweep through a chunk gives the
+// gradients of the gates at its steps; while they are near, products and sums of them are added to the gradients of the
+// weights and biases, and give the gradient of the input.
 #pragma once
 #include "sweep.h"
 
@@ -18,8 +19,7 @@ class Backward {
     Buffer* const* in = args.in + 1 + STATES;
     Buffer* const* results = in + 6 + STATES;
     gates = G * s.hidden;
-    valid = s.longest ? s.start[s.longest] : 0;
-    ranks = ranks_for(device, 4.0 * valid * gates * (s.features + s.hidden));
+    ranks = ranks_for(device, 4.0 * s.valid() * gates * (s.features + s.hidden));
     dy = floats(args.in[0]);
     x = floats(in[0]);
     weight_ih = floats(in[1]);
@@ -41,18 +41,22 @@ class Backward {
     }
     recurrent = device->packed(device, in[2], PACKED_NATURAL, panels_of(s.hidden) * NR * gates, &recurrent_fresh);
     if (dx) input = device->packed(device, in[1], PACKED_NATURAL, panels_of(s.features) * NR * gates, &input_fresh);
-    dwx = scratch_floats(device, valid * gates_row);
-    drh = Cell::one_gradient ? dwx : scratch_floats(device, valid * gates_row);
+    capacity = s.n > KC ? s.n : KC;
+    for (Buffers& buffer : buffers) {
+      buffer.dwx = scratch_floats(device, capacity * gates_row);
+      buffer.drh = Cell::one_gradient ? buffer.dwx : scratch_floats(device, capacity * gates_row);
+      if (dweight_ih) buffer.x = scratch_floats(device, panels_of(s.features) * NR * capacity);
+      if (dweight_hh) buffer.h = scratch_floats(device, panels_of(s.hidden) * NR * capacity);
+      if (INNER) buffer.operand = scratch_floats(device, capacity * row);
+      if (INNER) buffer.operand_panels = scratch_floats(device, panels_of(s.hidden) * NR * capacity);
+    }
     products = scratch_floats(device, ranks * Products<1>::size);
     zeros = scratch_floats(device, s.hidden);
     sums = scratch_floats(device, gates);
-    x_rows = static_cast<const float**>(device->scratch(device, 2 * valid * sizeof(float*)));
-    h_rows = x_rows + valid;
-    if (INNER) operands = scratch_floats(device, valid * row);
-    dx_rows = static_cast<float**>(device->scratch(device, valid * sizeof(float*)));
-    Gemm widest = {};
-    widest.n = s.features > s.hidden ? s.features : s.hidden;
-    gemm_floats = scratch_floats(device, gemm_scratch(widest, ranks));
+    x_rows = static_cast<const float**>(device->scratch(device, ranks * capacity * sizeof(float*)));
+    h_rows = static_cast<const float**>(device->scratch(device, ranks * capacity * sizeof(float*)));
+    dx_rows = static_cast<float**>(device->scratch(device, ranks * capacity * sizeof(float*)));
+    gemm_blocks = scratch_floats(device, (int64_t)ranks * MC * A_STRIDE);
     device->parallel(device, ranks, run, this);
   }
 
@@ -63,28 +67,69 @@ class Backward {
     if (ranks > 1) s.device->barrier(s.device);
   }
 
+  // Some steps, their valid rows one step after another, and where their gradients and operands are. Chunks take turns
+  // with two sets of buffers: while a slow thread is still at the products of one, others may sweep through the next.
+  struct Buffers {
+    float *dwx, *drh;  // [rows][gates_row] gradients of W x + b and of the recurrent product
+    float *x, *h;      // panels of the rows' inputs, and of h before the step
+    float* operand;    // [rows][row] what the second products were taken of
+    float* operand_panels;
+  };
+  struct Chunk : Buffers {
+    int64_t from, to, rows;
+  };
+
+  Chunk chunk_before(int64_t to, int turn) const {
+    int64_t from = to - 1;
+    while (from > 0 && s.start[to] - s.start[from - 1] <= capacity) from--;
+    return {buffers[turn % 2], from, to, s.start[to] - s.start[from]};
+  }
+
   void work(int rank) {
     const Member me = member_of(s, G, rank, ranks);
     begin(rank);
     wait();
-    for (int64_t t = s.longest - 1; t >= 0; t--) {
-      step(me, t);
-      if (me.meets) wait();
-      if constexpr (INNER) {
-        inner_step(me, t);
+    const float* after = nullptr;  // drh of the step after
+    int64_t to = s.longest;
+    for (int turn = 0; to > 0; turn++) {
+      const Chunk chunk = chunk_before(to, turn);
+      list(chunk, rank);
+      if (dweight_ih) pack_rows_of(chunk.x, chunk, {nullptr, 0, x_rows + rank * capacity}, s.features, rank);
+      if (dweight_hh) pack_rows_of(chunk.h, chunk, {nullptr, 0, h_rows + rank * capacity}, s.hidden, rank);
+      for (int64_t t = chunk.to - 1; t >= chunk.from; t--) {
+        step(me, chunk, t, after);
         if (me.meets) wait();
+        if constexpr (INNER) {
+          inner_step(me, chunk, t);
+          if (me.meets) wait();
+        }
+        after = chunk.drh + (s.start[t] - s.start[chunk.from]) * gates_row;
       }
+      if (!me.meets) wait();
+      if (INNER && dweight_hh) {
+        pack_rows_of(chunk.operand_panels, chunk, {chunk.operand, row, nullptr}, s.hidden, rank);
+        wait();
+      }
+      add_products(chunk, rank);
+      to = chunk.from;
     }
-    initial_states(me);
-    wait();
-    results(rank);
+    initial_states(me, after);
+    const Part columns(gates, rank, ranks);
+    if (dbias_ih && dbias_hh && Cell::one_gradient)
+      copy(dbias_hh + columns.begin, dbias_ih + columns.begin, columns.end - columns.begin);
   }
 
-  // Packs what is fresh, sets the gradients of the final states, fills what no step writes, and lists the valid rows.
+  // Packs what is fresh, sets the gradients of the final states, and clears what is added to or written by no step.
   void begin(int rank) {
     if (rank == 0) clear(zeros, s.hidden);
     if (recurrent_fresh) pack_natural(recurrent, weight_hh, s.hidden, rank);
     if (dx && input_fresh) pack_natural(input, weight_ih, s.features, rank);
+    const Part weights(gates, rank, ranks);
+    const int64_t count = weights.end - weights.begin;
+    if (dweight_ih) clear(dweight_ih + weights.begin * s.features, count * s.features);
+    if (dweight_hh) clear(dweight_hh + weights.begin * s.hidden, count * s.hidden);
+    if (dbias_ih) clear(dbias_ih + weights.begin, count);
+    if (dbias_hh) clear(dbias_hh + weights.begin, count);
     const Part rows(s.n, rank, ranks);
     for (int64_t b = rows.begin; b < rows.end; b++) {
       const int64_t sequence = s.order[b], length = s.length[b];
@@ -95,15 +140,26 @@ class Backward {
         else
           clear(dstate[i] + b * row, s.hidden);
     }
-    const Part steps(s.longest, rank, ranks);
-    for (int64_t t = steps.begin; t < steps.end; t++)
-      for (int64_t b = 0; b < s.active(t); b++) {
-        const int64_t r = s.start[t] + b, place = s.place(b, t);
+  }
+
+  void list(const Chunk& chunk, int rank) {
+    int64_t r = rank * capacity;
+    for (int64_t t = chunk.from; t < chunk.to; t++)
+      for (int64_t b = 0; b < s.active(t); b++, r++) {
+        const int64_t place = s.place(b, t);
         const float* h = state_before(0, b, t, 0);
         x_rows[r] = x + place * s.features;
         h_rows[r] = h ? h : zeros;
         if (dx) dx_rows[r] = dx + place * s.features;
       }
+  }
+
+  // This rank's share of the panels of B = the chunk's rows.
+  void pack_rows_of(float* to, const Chunk& chunk, const Rows& rows, int64_t columns, int rank) const {
+    Gemm g = {};
+    g.n = columns;
+    g.b = rows;
+    pack_b(to, chunk.rows * NR, g, 0, 0, chunk.rows, Part(panels_of(columns), rank, ranks));
   }
 
   void pack_natural(float* to, const float* weight, int64_t columns, int rank) const {
@@ -151,8 +207,7 @@ class Backward {
     }
   }
 
-  void step(const Member& me, int64_t t) {
-    const float* after = t + 1 < s.longest ? drh + s.start[t + 1] * gates_row : nullptr;
+  void step(const Member& me, const Chunk& chunk, int64_t t, const float* after) {
     for_products(me, t, me.rows(s.active(t)), after, me.rows(s.active(t + 1)), 0, OUTER,
                  [&](int64_t b, const float* product, int64_t unit, int lanes, auto full) {
                    constexpr bool Full = decltype(full)::value;
@@ -168,27 +223,27 @@ class Backward {
                    if (dy) dnext[0] += read<Full>(dy + place * s.hidden + unit, lanes);
                    Cell::backward(keep, prev, next, dnext, dw, dr, dprev);
                    for (int i = 0; i < STATES; i++) store(dstate[i] + mine, dprev[i]);
-                   store_gates<Full, G>(b, t, unit, lanes, dw, dr);
+                   store_gates<Full, G>(chunk, b, t, unit, lanes, dw, dr);
                  });
   }
 
   // The gradient of what the second product was taken of, and what the cell makes of it.
-  void inner_step(const Member& me, int64_t t) {
-    const int64_t rows = me.rows(s.active(t));
-    for_products(me, t, rows, drh + s.start[t] * gates_row, rows, OUTER, INNER,
+  void inner_step(const Member& me, const Chunk& chunk, int64_t t) {
+    const int64_t rows = me.rows(s.active(t)), start = s.start[t] - s.start[chunk.from];
+    for_products(me, t, rows, chunk.drh + start * gates_row, rows, OUTER, INNER,
                  [&](int64_t b, const float* product, int64_t unit, int lanes, auto full) {
                    constexpr bool Full = decltype(full)::value;
                    Vec keep[KEEP + 1], prev[STATES], dw[G], dr[G] = {}, dprev[STATES];
                    load_step<Full>(b, t, unit, lanes, keep, prev);
-                   const int64_t at = (s.start[t] + b) * gates_row + unit;
-                   for (int g = 0; g < G; g++) dw[g] = read<Full>(dwx + at + g * s.hidden, lanes);
-                   for (int g = 0; g < G; g++) dr[g] = read<Full>(drh + at + g * s.hidden, lanes);
+                   const int64_t at = (start + b) * gates_row + unit;
+                   for (int g = 0; g < G; g++) dw[g] = read<Full>(chunk.dwx + at + g * s.hidden, lanes);
+                   for (int g = 0; g < G; g++) dr[g] = read<Full>(chunk.drh + at + g * s.hidden, lanes);
                    for (int i = 0; i < STATES; i++) dprev[i] = load(dstate[i] + b * row + unit);
                    const Vec doperand = load(product);
-                   store(operands + (s.start[t] + b) * row + unit, keep[Cell::operand]);
+                   store(chunk.operand + (start + b) * row + unit, keep[Cell::operand]);
                    Cell::inner_backward(keep, prev, &doperand, dw, dr, dprev);
                    for (int i = 0; i < STATES; i++) store(dstate[i] + b * row + unit, dprev[i]);
-                   store_gates<Full, OUTER>(b, t, unit, lanes, dw, dr);
+                   store_gates<Full, OUTER>(chunk, b, t, unit, lanes, dw, dr);
                  });
   }
 
@@ -202,18 +257,19 @@ class Backward {
   }
 
   template <bool Full, int COUNT>
-  THROUGHTIME_INLINE void store_gates(int64_t b, int64_t t, int64_t unit, int lanes, const Vec* dw, const Vec* dr) {
-    const int64_t at = (s.start[t] + b) * gates_row + unit;
-    for (int g = 0; g < COUNT; g++) write<Full>(dwx + at + g * s.hidden, dw[g], lanes);
+  THROUGHTIME_INLINE void store_gates(const Chunk& chunk, int64_t b, int64_t t, int64_t unit, int lanes, const Vec* dw,
+                                      const Vec* dr) {
+    const int64_t at = (s.start[t] - s.start[chunk.from] + b) * gates_row + unit;
+    for (int g = 0; g < COUNT; g++) write<Full>(chunk.dwx + at + g * s.hidden, dw[g], lanes);
     if (!Cell::one_gradient)
-      for (int g = 0; g < COUNT; g++) write<Full>(drh + at + g * s.hidden, dr[g], lanes);
+      for (int g = 0; g < COUNT; g++) write<Full>(chunk.drh + at + g * s.hidden, dr[g], lanes);
   }
 
-  void initial_states(const Member& me) {
+  void initial_states(const Member& me, const float* after) {
     for (int i = 0; i < STATES; i++) {
       if (!dinitial[i]) continue;
       const int64_t with = i == 0 ? me.rows(s.active(0)) : 0;
-      for_products(me, 0, me.rows(s.n), drh, with, 0, OUTER,
+      for_products(me, 0, me.rows(s.n), after, with, 0, OUTER,
                    [&](int64_t b, const float* product, int64_t unit, int lanes, auto full) {
                      const Vec direct = load(dstate[i] + b * row + unit);
                      write<decltype(full)::value>(dinitial[i] + s.order[b] * s.hidden + unit,
@@ -222,61 +278,46 @@ class Backward {
     }
   }
 
-  // Products over all valid rows, and column sums.
-  void results(int rank) {
-    Gemm g = {};
-    g.k = valid;
-    g.a_transposed = true;
-    if (dweight_ih) {
-      g.m = gates, g.n = s.features;
-      g.a = {dwx, gates_row, nullptr};
-      g.b = {nullptr, 0, x_rows};
-      g.c = dweight_ih, g.c_stride = s.features;
-      gemm(g, gemm_floats, rank, ranks, s.device);
-    }
-    if (dweight_hh) {
-      g.m = OUTER * s.hidden, g.n = s.hidden;
-      g.a = {drh, gates_row, nullptr};
-      g.b = {nullptr, 0, h_rows};
-      g.c = dweight_hh, g.c_stride = s.hidden;
-      gemm(g, gemm_floats, rank, ranks, s.device);
-    }
-    if (INNER && dweight_hh) {
-      g.m = INNER * s.hidden;
-      g.a.first = drh + OUTER * s.hidden;
-      g.b = {operands, row, nullptr};
-      g.c = dweight_hh + OUTER * s.hidden * s.hidden;
-      gemm(g, gemm_floats, rank, ranks, s.device);
-    }
+  // Adds this rank's share of what a chunk contributes to the gradients of weights and biases; its share of dx.
+  void add_products(const Chunk& chunk, int rank) {
+    float* block = gemm_blocks + rank * MC * A_STRIDE;
+    const auto add = [&](float* to, int64_t columns, const float* gradients, int64_t m, const float* panels) {
+      Gemm g = {};
+      g.m = m, g.n = columns, g.k = chunk.rows;
+      g.a = {gradients, gates_row, nullptr}, g.a_transposed = true;
+      g.packed = panels;
+      g.c = to, g.c_stride = columns;
+      g.add = true;
+      gemm_part(g, block, rank, ranks);
+    };
+    const int64_t outer = OUTER * s.hidden;
+    if (dweight_ih) add(dweight_ih, s.features, chunk.dwx, gates, chunk.x);
+    if (dweight_hh) add(dweight_hh, s.hidden, chunk.drh, outer, chunk.h);
+    if (INNER && dweight_hh)
+      add(dweight_hh + outer * s.hidden, s.hidden, chunk.drh + outer, INNER * s.hidden, chunk.operand_panels);
     if (dx) {
-      g.m = valid, g.n = s.features, g.k = gates;
-      g.a = {dwx, gates_row, nullptr}, g.a_transposed = false;
+      Gemm g = {};
+      g.m = chunk.rows, g.n = s.features, g.k = gates;
+      g.a = {chunk.dwx, gates_row, nullptr};
       g.packed = input;
-      g.c_rows = dx_rows;
-      gemm(g, gemm_floats, rank, ranks, s.device);
+      g.c_rows = dx_rows + rank * capacity;
+      gemm_part(g, block, rank, ranks);
     }
     const Part columns(gates, rank, ranks);
-    if (dbias_ih) sum_columns(dbias_ih, dwx, columns);
-    if (dbias_hh && dbias_ih && Cell::one_gradient)
-      copy(dbias_hh + columns.begin, dbias_ih + columns.begin, columns.end - columns.begin);
-    else if (dbias_hh)
-      sum_columns(dbias_hh, drh, columns);
+    if (dbias_ih) add_columns(dbias_ih, chunk.dwx, chunk.rows, columns);
+    if (dbias_hh && !(dbias_ih && Cell::one_gradient)) add_columns(dbias_hh, chunk.drh, chunk.rows, columns);
   }
 
-  // In stretches of KC rows, each added to the total in turn, as gemm does.
-  void sum_columns(float* total, const float* from, Part columns) {
-    clear(total + columns.begin, columns.end - columns.begin);
-    for (int64_t first = 0; first < valid; first += KC) {
-      clear(sums + columns.begin, columns.end - columns.begin);
-      for (int64_t r = first; r < least(first + KC, valid); r++)
-        for (int64_t j = columns.begin; j < columns.end; j++) sums[j] += from[r * gates_row + j];
-      for (int64_t j = columns.begin; j < columns.end; j++) total[j] += sums[j];
-    }
+  void add_columns(float* total, const float* from, int64_t rows, Part columns) {
+    clear(sums + columns.begin, columns.end - columns.begin);
+    for (int64_t r = 0; r < rows; r++)
+      for (int64_t j = columns.begin; j < columns.end; j++) sums[j] += from[r * gates_row + j];
+    for (int64_t j = columns.begin; j < columns.end; j++) total[j] += sums[j];
   }
 
   Sweep s;
   int ranks;
-  int64_t gates, valid;    // G * H, and the number of valid (row, step) pairs
+  int64_t gates;           // G * H
   int64_t row, gates_row;  // floats between rows of dstate, and of dwx and drh
   const float *dy, *dfinal[STATES];
   const float *x, *weight_ih, *weight_hh, *initial[STATES], *y, *saved;
@@ -285,10 +326,10 @@ class Backward {
   float* input = nullptr;  // W the same
   bool recurrent_fresh, input_fresh = false;
   float* dstate[STATES];  // [n][row] gradients of the states after the step at hand
-  float *dwx, *drh;       // [valid][gates_row]
-  float *products, *zeros, *sums, *gemm_floats;
-  const float **x_rows, **h_rows;  // [valid]
-  float* operands = nullptr;       // [valid][row] what the second products were taken of
+  int64_t capacity;       // rows of a chunk, at most
+  Buffers buffers[2] = {};
+  float *products, *zeros, *sums, *gemm_blocks;
+  const float **x_rows, **h_rows;  // [ranks][capacity]
   float** dx_rows;
 };
 

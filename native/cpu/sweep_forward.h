@@ -14,8 +14,7 @@ class Forward {
   // in: x, weight_ih, weight_hh, bias_ih, bias_hh, lengths, initial states; out: output, final states, saved if
   // training.
   Forward(const Args& args, Device* device) : s(plan_sweep(args.ints, args.in[5], device)) {
-    const int64_t valid = s.longest ? s.start[s.longest] : 0;
-    ranks = ranks_for(device, 2.0 * valid * G * s.hidden * (s.features + s.hidden));
+    ranks = ranks_for(device, 2.0 * s.valid() * G * s.hidden * (s.features + s.hidden));
     x = floats(args.in[0]);
     y = floats(args.out[0]);
     saved = args.outputs > 1 + STATES ? floats(args.out[1 + STATES]) : nullptr;
@@ -38,7 +37,7 @@ class Forward {
     }
     wx = scratch_floats(device, row_parts * chunk * wx_row);
     products = scratch_floats(device, ranks * Products<G>::size);
-    gemm_blocks = scratch_floats(device, ranks * gemm_scratch(projection(), 1));
+    gemm_blocks = scratch_floats(device, (int64_t)ranks * MC * A_STRIDE);
     x_rows = static_cast<const float**>(device->scratch(device, ranks * chunk * sizeof(float*)));
     small = s.n * s.hidden <= 4096 && !input.fresh && !outer.fresh && !inner.fresh;
     if (small) begin(0, 1);
@@ -105,27 +104,19 @@ class Forward {
     return step > rows ? step : rows;
   }
 
-  Gemm projection() const {
-    Gemm g = {};
-    g.k = s.features;
-    g.packed = input.packed;
-    g.c_stride = wx_row;
-    return g;
-  }
-
   // W x + b for this member's rows and tiles from step `from` on; returns the step after the last that is done.
   int64_t project(const Member& me, int64_t from) {
     const float** list = x_rows + me.rank * chunk;
-    Gemm g = projection();
+    Gemm g = {};
     int64_t t = from;
     for (; t < s.longest && g.m + me.rows(s.active(t)) <= chunk; t++)
       for (int64_t b = me.row, n = s.active(t); b < n; b += me.row_step) list[g.m++] = x + s.place(b, t) * s.features;
     g.a = {nullptr, 0, list};
-    g.n = (me.tiles.end - me.tiles.begin) * G * NR;
+    g.n = (me.tiles.end - me.tiles.begin) * G * NR, g.k = s.features;
     g.packed = input.panel(me.tiles.begin);
     g.bias = input.panel_bias(me.tiles.begin);
-    g.c = wx + me.row * chunk * wx_row + me.tiles.begin * G * NR;
-    gemm(g, gemm_blocks + me.rank * gemm_scratch(g, 1), 0, 1, s.device);
+    g.c = wx + me.row * chunk * wx_row + me.tiles.begin * G * NR, g.c_stride = wx_row;
+    gemm_part(g, gemm_blocks + me.rank * MC * A_STRIDE, 0, 1);
     return t;
   }
 

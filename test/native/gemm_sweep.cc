@@ -236,6 +236,7 @@ void sweeps(bool quick) {
         }
   for (const oracle::Cell& cell : oracle::cells()) sweep(cell, 3, 150, 4, 9, {true, true, true, true});
   for (const oracle::Cell& cell : oracle::cells()) sweep(cell, 2, 2, 270, 290, {false, false, true, true});
+  for (const oracle::Cell& cell : oracle::cells()) sweep(cell, 300, 3, 2, 5, {true, true, false, true});
 }
 
 }  // namespace
