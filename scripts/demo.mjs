@@ -17,6 +17,6 @@ function throughtime(...args) {
 mkdirSync(out, { recursive: true });
 const chapters = book().filter(({ chapter }) => /^\d+$/.test(chapter));
 writeFileSync(text, chapters.map((c) => `CHAPTER ${c.chapter}. ${c.title}\n\n${c.text}\n\n`).join("\n"));
-throughtime("train", "--text", text, "--out", out, "--steps", "600");
+throughtime("train", "--text", text, "--out", out, "--steps", "800", "--lr", "4e-3");
 console.log("\nA sample:\n");
-throughtime("sample", "--model", out, "--prompt", "Call me ", "--length", "600");
+throughtime("sample", "--model", out, "--prompt", "Call me ", "--length", "600", "--temperature", "0.7");
