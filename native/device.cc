@@ -10,7 +10,10 @@ namespace {
 
 CpuDevice& cpu(Device* device) { return *static_cast<CpuDevice*>(device); }
 
-void parallel(Device* device, int ranks, Body body, void* context) { cpu(device).pool->run(ranks, body, context); }
+void parallel(Device* device, int ranks, Body body, void* context) {
+  const bool all = ranks <= 0 || ranks > device->threads;
+  cpu(device).pool->run(all ? device->threads : ranks, body, context);
+}
 void barrier(Device* device) { cpu(device).pool->barrier(); }
 void* scratch(Device* device, size_t bytes) { return cpu(device).scratch_memory->take(bytes); }
 void fail(Device*, const char* message) { throw std::runtime_error(message); }

@@ -16,6 +16,9 @@ constexpr size_t kShort = 8192;
 // ns: the longest call to run on the owner's thread, and how much of them in a row before the owner waits for a read.
 constexpr float kInline = 50e3f;
 constexpr double kBudget = 100e3;
+// ns: what waking the pool costs, and the longest call that is not worth it.
+constexpr float kWake = 20e3f;
+constexpr float kAlone = 40e3f;
 // Blocks kept for reuse beyond those in use.
 constexpr size_t kSpare = size_t{256} << 20;
 
@@ -57,7 +60,6 @@ Engine::~Engine() { queue_.stop(); }
 void Engine::set_threads(int threads) {
   queue_.drain();
   pool_.resize(threads);
-  device_.threads = threads;
   std::fill(costs_.begin(), costs_.end(), Cost{});
 }
 
@@ -130,22 +132,37 @@ void Engine::run(const Call& call) {
   auto* command = static_cast<KernelCommand*>(queue_.reserve(bytes));
   fill(command, call);
   command->key = key_of(call, *command);
-  if (budget_ > 0 && queue_.idle()) {
-    float expected = 0;
-    if (command->key) {
-      const Cost& cost = cost_of(command->key);
-      expected = cost.key == command->key ? cost.ns : 2 * kInline;
-    }
-    if (expected <= kInline) {
-      const double start = now();
-      execute(*command);
-      const double spent = now() - start;
-      if (command->key) cost_of(command->key).ns = static_cast<float>(spent);
-      budget_ -= spent;
-      return;
-    }
+  if (budget_ > 0 && queue_.idle() && expected(command->key, 2 * kInline) <= kInline) {
+    budget_ -= execute_timed(*command);
+    return;
   }
   queue_.publish(command);
+}
+
+float Engine::expected(uint64_t key, float unknown) const {
+  if (key == 0) return 0;
+  const Cost& cost = costs_[key % kCosts];
+  return cost.key == key ? cost.ns : unknown;
+}
+
+template <class F>
+float Engine::timed(float expected, const F& body) {
+  const double start = now();
+  const bool resting = start > awake_until_;
+  device_.threads = resting && expected < kAlone ? 1 : pool_.threads();
+  const uint32_t regions = pool_.regions();
+  body();
+  const double end = now();
+  const float spent = static_cast<float>(end - start);
+  if (regions == pool_.regions()) return spent;
+  awake_until_ = end + kSpin;
+  return resting ? std::max(spent - kWake, 0.0f) : spent;
+}
+
+float Engine::execute_timed(KernelCommand& command) {
+  const float ns = timed(expected(command.key, 2 * kAlone), [&] { execute(command); });
+  if (command.key) costs_[command.key % kCosts] = {command.key, ns};
+  return ns;
 }
 
 void Engine::execute(KernelCommand& command) {
@@ -166,12 +183,7 @@ void Engine::execute(KernelCommand& command) {
 }
 
 void Engine::run_kernel(void* self, Command* command) {
-  Engine& engine = *static_cast<Engine*>(self);
-  auto& call = *static_cast<KernelCommand*>(command);
-  if (!call.key) return engine.execute(call);
-  const double start = now();
-  engine.execute(call);
-  engine.cost_of(call.key) = {call.key, static_cast<float>(now() - start)};
+  static_cast<Engine*>(self)->execute_timed(*static_cast<KernelCommand*>(command));
 }
 
 void Engine::write(int32_t buffer, const void* data) {
@@ -260,14 +272,16 @@ Engine::Program& Engine::program_at(int program) const {
 }
 
 void Engine::replay(int program, int32_t input, const void* data, int32_t output, Read* read) {
-  const Program& calls = program_at(program);
+  Program& calls = program_at(program);
   Holding* target = buffers_.at(input);
   const Holding* source = buffers_.at(output);
   queue_.drain();
   budget_ = kBudget;
   std::memcpy(target->data, data, target->elements * 4);
   target->version++;
-  for (const auto& command : calls.commands) execute(*reinterpret_cast<KernelCommand*>(command.get()));
+  calls.ns = timed(calls.ns, [&] {
+    for (const auto& command : calls.commands) execute(*reinterpret_cast<KernelCommand*>(command.get()));
+  });
   copy_out(*source, read);
 }
 

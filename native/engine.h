@@ -74,6 +74,7 @@ class Engine {
   struct Program {
     std::vector<std::unique_ptr<unsigned char[]>> commands;
     std::vector<Holding*> pinned;
+    float ns = 0;  // of the last replay
   };
   struct Cost {
     uint64_t key = 0;
@@ -84,8 +85,14 @@ class Engine {
   static size_t bytes_of(const Call& call);
   void fill(KernelCommand* command, const Call& call) const;
   uint64_t key_of(const Call& call, const KernelCommand& command) const;
-  Cost& cost_of(uint64_t key) { return costs_[key % kCosts]; }
   void execute(KernelCommand& command);
+  // What the call took the last time, or `unknown`.
+  float expected(uint64_t key, float unknown) const;
+  // Runs body, short work on one thread if the others would have to wake, and returns how long it took.
+  template <class F>
+  float timed(float expected, const F& body);
+  // Runs a command and remembers what it took.
+  float execute_timed(KernelCommand& command);
   void copy_out(const Holding& source, Read* read);
 
   static void run_kernel(void* engine, Command* command);
@@ -102,7 +109,8 @@ class Engine {
   CpuDevice device_;
   std::string failure_;  // of the first kernel that failed since the last read
   std::vector<Cost> costs_;
-  double budget_ = 0;  // ns of work the owner may still do itself before the next read
+  double awake_until_ = 0;  // ns: when the pool's threads go to sleep
+  double budget_ = 0;       // ns of work the owner may still do itself before the next read
   std::vector<std::unique_ptr<Program>> programs_;
   Queue queue_;  // last: its thread ends before the rest goes
 };

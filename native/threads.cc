@@ -11,8 +11,7 @@
 namespace throughtime {
 
 namespace {
-constexpr int kPauses = 200;          // before the core is offered to others
-constexpr int64_t kSpin = 40 * 1000;  // ns before a thread sleeps
+constexpr int kPauses = 32;  // before the core is offered to others
 
 int64_t now() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
@@ -91,6 +90,7 @@ void Pool::run(int ranks, Body body, void* context) {
   if (static_cast<int>(workers_.size()) < threads_ - 1) start();
   body_ = body;
   context_ = context;
+  regions_++;
   for (int i = 0; i < ranks - 1; i++) {
     Worker& worker = *workers_[i];
     worker.asked.fetch_add(1);

@@ -15,6 +15,9 @@ namespace throughtime {
 // Cores this process may use: its affinity mask and the container's quota.
 int available_cores();
 
+// ns that a thread without work spins before it sleeps.
+constexpr int64_t kSpin = 40 * 1000;
+
 // Tells the processor that this is a spin loop.
 void pause();
 
@@ -38,6 +41,8 @@ class Pool {
   Pool& operator=(const Pool&) = delete;
 
   int threads() const { return threads_; }
+  // Regions run on more than one thread so far.
+  uint32_t regions() const { return regions_; }
   void resize(int threads);
   // Runs body on `ranks` threads, this one being rank 0. One caller at a time.
   void run(int ranks, Body body, void* context);
@@ -64,6 +69,7 @@ class Pool {
   void* context_ = nullptr;
   int ranks_ = 1;
   bool stopping_ = false;
+  uint32_t regions_ = 0;
   alignas(64) std::atomic<int> arrived_{0};
   alignas(64) std::atomic<uint32_t> passed_{0};
 };
