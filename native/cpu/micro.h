@@ -110,20 +110,23 @@ void multiply_rows(int m, const float* a, int64_t stride, const float* b, int64_
 }
 
 // Blocks of nearly equal size, none above MR: a short last block would wait for its own sums.
-THROUGHTIME_INLINE int row_blocks(int m) { return (m + MR - 1) / MR; }
-THROUGHTIME_INLINE int row_block_start(int m, int block) { return (int)((int64_t)m * block / row_blocks(m)); }
+struct RowBlocks {
+  int count, size, longer;  // the first `longer` have a row more
+  explicit RowBlocks(int m) : count((m + MR - 1) / MR), size(m ? m / count : 0), longer(m ? m % count : 0) {}
+  int start(int block) const { return block * size + (block < longer ? block : longer); }
+  int rows(int block) const { return size + (block < longer); }
+};
 
 // All rows and all panels, a panel's stretch of k staying in the first-level cache meanwhile.
 // A in columns lies block after block, [k][rows of the block].
 template <bool Columns>
 __attribute__((noinline)) void multiply(int m, const float* a, int64_t stride, const float* b, int64_t panel,
                                         int panels, int k, Target to) {
-  const int blocks = row_blocks(m);
+  const RowBlocks blocks(m);
   const int at_once = m <= 3 ? panels : 1;
   for (int p = 0; p < panels; p += at_once, to.column += NR)
-    for (int block = 0; block < blocks; block++) {
-      const int first = row_block_start(m, block);
-      const int rows = row_block_start(m, block + 1) - first;
+    for (int block = 0; block < blocks.count; block++) {
+      const int first = blocks.start(block), rows = blocks.rows(block);
       multiply_rows<Columns>(rows, a + first * (Columns ? k : stride), stride, b + p * panel, panel, at_once, k, first,
                              to);
     }

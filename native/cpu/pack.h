@@ -58,10 +58,10 @@ inline void pack_rows(float* to, int64_t stride, const Rows& rows, int64_t i, in
 // `width` is how many columns the matrix has. A copy of whole vectors may run on into places of the block that are
 // written after it.
 inline void pack_columns(float* to, const Rows& rows, int64_t width, int64_t i, int m, int64_t k0, int64_t k) {
+  const RowBlocks blocks(m);
   for (int64_t p0 = 0; p0 < k; p0 += ROWS_TOGETHER)
-    for (int block = 0; block < row_blocks(m); block++) {
-      const int first = row_block_start(m, block);
-      const int n = row_block_start(m, block + 1) - first;
+    for (int block = 0; block < blocks.count; block++) {
+      const int first = blocks.start(block), n = blocks.rows(block);
       float* at = to + first * k + p0 * n;
       const int64_t end = least(k, p0 + ROWS_TOGETHER);
       for (int64_t p = p0; p < end; p++, at += n) {

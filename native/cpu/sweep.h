@@ -167,11 +167,9 @@ THROUGHTIME_INLINE void for_units(int64_t tile, int64_t hidden, F body) {
   }
 }
 
-// Where value i of a unit lies among the `count` values of all units: those of a tile are together.
-THROUGHTIME_INLINE int64_t tiled(int64_t hidden, int64_t count, int64_t i, int64_t unit) {
-  const int64_t tile = unit / NR * NR;
-  return tile * count + i * least(NR, hidden - tile) + unit - tile;
-}
+// Several values of every unit, kept tile by tile: where the first of a unit is, and how far on its next ones are.
+THROUGHTIME_INLINE int64_t tiled(int64_t count, int64_t unit) { return unit / NR * NR * count + unit % NR; }
+THROUGHTIME_INLINE int64_t tile_width(int64_t hidden, int64_t unit) { return least(NR, hidden - unit / NR * NR); }
 
 }  // namespace
 }  // namespace throughtime

@@ -51,7 +51,7 @@ class Backward {
       if (INNER) buffer.operand_panels = scratch_floats(device, panels_of(s.hidden) * NR * capacity);
     }
     products = scratch_floats(device, ranks * Products<1>::size);
-    zeros = scratch_floats(device, s.hidden);
+    zeros = scratch_floats(device, row);
     sums = scratch_floats(device, gates);
     x_rows = static_cast<const float**>(device->scratch(device, ranks * capacity * sizeof(float*)));
     h_rows = static_cast<const float**>(device->scratch(device, ranks * capacity * sizeof(float*)));
@@ -121,7 +121,7 @@ class Backward {
 
   // Packs what is fresh, sets the gradients of the final states, and clears what is added to or written by no step.
   void begin(int rank) {
-    if (rank == 0) clear(zeros, s.hidden);
+    if (rank == 0) clear(zeros, row);
     if (recurrent_fresh) pack_natural(recurrent, weight_hh, s.hidden, rank);
     if (dx && input_fresh) pack_natural(input, weight_ih, s.features, rank);
     const Part weights(gates, rank, ranks);
@@ -147,9 +147,8 @@ class Backward {
     for (int64_t t = chunk.from; t < chunk.to; t++)
       for (int64_t b = 0; b < s.active(t); b++, r++) {
         const int64_t place = s.place(b, t);
-        const float* h = state_before(0, b, t, 0);
         x_rows[r] = x + place * s.features;
-        h_rows[r] = h ? h : zeros;
+        h_rows[r] = state_before(0, b, t);
         if (dx) dx_rows[r] = dx + place * s.features;
       }
   }
@@ -169,23 +168,41 @@ class Backward {
     pack_b(to, gates * NR, g, 0, 0, gates, Part(panels_of(columns), rank, ranks));
   }
 
-  // Value i kept of a unit, state i of a unit after the step at `place`, and before step t (null: zero).
-  const float* kept(int64_t place, int i, int64_t unit) const {
-    return saved + place * SAVED * s.hidden + tiled(s.hidden, SAVED, i, unit);
+  // State i of a row before step t: zeros where it is absent.
+  const float* state_before(int i, int64_t b, int64_t t) const {
+    if (t > 0) return state_at(i, s.place(b, t - 1));
+    return initial[i] ? initial[i] + s.order[b] * s.hidden : zeros;
   }
-  const float* state_at(int i, int64_t place, int64_t unit) const {
-    return i == 0 ? y + place * s.hidden + unit : kept(place, KEEP + i - 1, unit);
-  }
-  const float* state_before(int i, int64_t b, int64_t t, int64_t unit) const {
-    if (t > 0) return state_at(i, s.place(b, t - 1), unit);
-    return initial[i] ? initial[i] + s.order[b] * s.hidden + unit : nullptr;
+  const float* state_at(int i, int64_t place) const {
+    return i == 0 ? y + place * s.hidden : saved + (place * SAVED + KEEP + i - 1) * s.hidden;
   }
 
-  // Calls body(row, product or null, unit, lanes, full) for this member's rows and units: product is what the rows of
-  // `a`, whose first `with` rows count, give with weight gates first .. first + count.
-  template <class F>
+  // Where the numbers of a row are at a step, units one after another, but `keep` tile by tile.
+  struct At {
+    const float *keep, *dy, *before[STATES], *now[STATES];
+    float *dstate[STATES], *dwx, *drh;
+  };
+
+  At at(const Chunk& chunk, int64_t b, int64_t t) const {
+    const int64_t place = s.place(b, t), r = s.start[t] - s.start[chunk.from] + b;
+    At at;
+    at.keep = saved + place * SAVED * s.hidden;
+    at.dy = dy ? dy + place * s.hidden : zeros;
+    for (int i = 0; i < STATES; i++) {
+      at.before[i] = state_before(i, b, t);
+      at.now[i] = state_at(i, place);
+      at.dstate[i] = dstate[i] + b * row;
+    }
+    at.dwx = chunk.dwx + r * gates_row;
+    at.drh = chunk.drh + r * gates_row;
+    return at;
+  }
+
+  // Calls body(row(b), product, unit, lanes, full) for the units of this member's rows b: `product` is what the rows of
+  // `a` give with weight gates first .. first + count, zero for those from `with` on.
+  template <class R, class F>
   void for_products(const Member& me, int64_t t, int64_t rows, const float* a, int64_t with, int first, int count,
-                    F body) {
+                    R row, F body) {
     Products<1> product;
     const Groups groups(me.tiles, rows, 1, t);
     for (int64_t k = 0; k < groups.count(); k++) {
@@ -197,84 +214,86 @@ class Backward {
                      a + (me.row + r * me.row_step) * gates_row + first * s.hidden, me.row_step * gates_row, filled,
                      recurrent + group.tile * gates * NR + first * s.hidden * NR, gates * NR, group.tiles,
                      count * s.hidden, nullptr);
-        for (int i = 0; i < n; i++)
+        for (int i = 0; i < n; i++) {
+          const auto& at = row(me.row + (r + i) * me.row_step);
           for (int j = 0; j < group.tiles; j++)
             for_units(group.tile + j, s.hidden, [&](int64_t unit, int lanes, auto full) {
-              body(me.row + (r + i) * me.row_step, i < filled ? product.row[i] + j * NR + unit % NR : nullptr, unit,
-                   lanes, full);
+              body(at, i < filled ? product.row[i] + j * NR + unit % NR : zeros, unit, lanes, full);
             });
+        }
       }
     }
   }
 
   void step(const Member& me, const Chunk& chunk, int64_t t, const float* after) {
-    for_products(me, t, me.rows(s.active(t)), after, me.rows(s.active(t + 1)), 0, OUTER,
-                 [&](int64_t b, const float* product, int64_t unit, int lanes, auto full) {
-                   constexpr bool Full = decltype(full)::value;
-                   const int64_t place = s.place(b, t), mine = b * row + unit;
-                   Vec keep[KEEP + 1], prev[STATES], next[STATES], dnext[STATES], dw[G] = {}, dr[G] = {}, dprev[STATES];
-                   load_step<Full>(b, t, unit, lanes, keep, prev);
-                   for (int i = 0; i < STATES; i++) {
-                     next[i] = i == 0 ? read<Full>(state_at(i, place, unit), lanes)
-                                      : read<Full, SAVED>(state_at(i, place, unit), lanes);
-                     dnext[i] = load(dstate[i] + mine);
-                   }
-                   if (product) dnext[0] += load(product);
-                   if (dy) dnext[0] += read<Full>(dy + place * s.hidden + unit, lanes);
-                   Cell::backward(keep, prev, next, dnext, dw, dr, dprev);
-                   for (int i = 0; i < STATES; i++) store(dstate[i] + mine, dprev[i]);
-                   store_gates<Full, G>(chunk, b, t, unit, lanes, dw, dr);
-                 });
+    for_products(
+        me, t, me.rows(s.active(t)), after, me.rows(s.active(t + 1)), 0, OUTER,
+        [&](int64_t b) { return at(chunk, b, t); },
+        [&](const At& at, const float* product, int64_t unit, int lanes, auto full) {
+          constexpr bool Full = decltype(full)::value;
+          Vec keep[KEEP + 1], prev[STATES], next[STATES], dnext[STATES], dw[G] = {}, dr[G] = {}, dprev[STATES];
+          load_step<Full>(at, unit, lanes, keep, prev);
+          for (int i = 0; i < STATES; i++) {
+            next[i] = read<Full>(at.now[i] + unit, lanes);
+            dnext[i] = load(at.dstate[i] + unit);
+          }
+          dnext[0] += load(product) + read<Full>(at.dy + unit, lanes);
+          Cell::backward(keep, prev, next, dnext, dw, dr, dprev);
+          for (int i = 0; i < STATES; i++) store(at.dstate[i] + unit, dprev[i]);
+          store_gates<Full, G>(at, unit, lanes, dw, dr);
+        });
   }
 
   // The gradient of what the second product was taken of, and what the cell makes of it.
   void inner_step(const Member& me, const Chunk& chunk, int64_t t) {
     const int64_t rows = me.rows(s.active(t)), start = s.start[t] - s.start[chunk.from];
-    for_products(me, t, rows, chunk.drh + start * gates_row, rows, OUTER, INNER,
-                 [&](int64_t b, const float* product, int64_t unit, int lanes, auto full) {
-                   constexpr bool Full = decltype(full)::value;
-                   Vec keep[KEEP + 1], prev[STATES], dw[G], dr[G] = {}, dprev[STATES];
-                   load_step<Full>(b, t, unit, lanes, keep, prev);
-                   const int64_t at = (start + b) * gates_row + unit;
-                   for (int g = 0; g < G; g++) dw[g] = read<Full>(chunk.dwx + at + g * s.hidden, lanes);
-                   for (int g = 0; g < G; g++) dr[g] = read<Full>(chunk.drh + at + g * s.hidden, lanes);
-                   for (int i = 0; i < STATES; i++) dprev[i] = load(dstate[i] + b * row + unit);
-                   const Vec doperand = load(product);
-                   store(chunk.operand + (start + b) * row + unit, keep[Cell::operand]);
-                   Cell::inner_backward(keep, prev, &doperand, dw, dr, dprev);
-                   for (int i = 0; i < STATES; i++) store(dstate[i] + b * row + unit, dprev[i]);
-                   store_gates<Full, OUTER>(chunk, b, t, unit, lanes, dw, dr);
-                 });
+    struct InnerAt : At {
+      float* operand;
+    };
+    for_products(
+        me, t, rows, chunk.drh + start * gates_row, rows, OUTER, INNER,
+        [&](int64_t b) {
+          return InnerAt{at(chunk, b, t), chunk.operand + (start + b) * row};
+        },
+        [&](const InnerAt& at, const float* product, int64_t unit, int lanes, auto full) {
+          constexpr bool Full = decltype(full)::value;
+          Vec keep[KEEP + 1], prev[STATES], dw[G], dr[G], dprev[STATES];
+          load_step<Full>(at, unit, lanes, keep, prev);
+          for (int g = 0; g < G; g++) dw[g] = read<Full>(at.dwx + g * s.hidden + unit, lanes);
+          for (int g = 0; g < G; g++) dr[g] = read<Full>(at.drh + g * s.hidden + unit, lanes);
+          for (int i = 0; i < STATES; i++) dprev[i] = load(at.dstate[i] + unit);
+          const Vec doperand = load(product);
+          store(at.operand + unit, keep[Cell::operand]);
+          Cell::inner_backward(keep, prev, &doperand, dw, dr, dprev);
+          for (int i = 0; i < STATES; i++) store(at.dstate[i] + unit, dprev[i]);
+          store_gates<Full, OUTER>(at, unit, lanes, dw, dr);
+        });
   }
 
   template <bool Full>
-  THROUGHTIME_INLINE void load_step(int64_t b, int64_t t, int64_t unit, int lanes, Vec* keep, Vec* prev) const {
-    for (int i = 0; i < KEEP; i++) keep[i] = read<Full, SAVED>(kept(s.place(b, t), i, unit), lanes);
-    for (int i = 0; i < STATES; i++) {
-      const float* before = state_before(i, b, t, unit);
-      prev[i] = !before ? Vec{} : i == 0 ? read<Full>(before, lanes) : read<Full, SAVED>(before, lanes);
-    }
+  THROUGHTIME_INLINE void load_step(const At& at, int64_t unit, int lanes, Vec* keep, Vec* prev) const {
+    const float* from = at.keep + tiled(KEEP, unit);
+    for (int i = 0; i < KEEP; i++) keep[i] = read<Full, KEEP>(from + i * tile_width(s.hidden, unit), lanes);
+    for (int i = 0; i < STATES; i++) prev[i] = read<Full>(at.before[i] + unit, lanes);
   }
 
   template <bool Full, int COUNT>
-  THROUGHTIME_INLINE void store_gates(const Chunk& chunk, int64_t b, int64_t t, int64_t unit, int lanes, const Vec* dw,
-                                      const Vec* dr) {
-    const int64_t at = (s.start[t] - s.start[chunk.from] + b) * gates_row + unit;
-    for (int g = 0; g < COUNT; g++) write<Full>(chunk.dwx + at + g * s.hidden, dw[g], lanes);
+  THROUGHTIME_INLINE void store_gates(const At& at, int64_t unit, int lanes, const Vec* dw, const Vec* dr) {
+    for (int g = 0; g < COUNT; g++) write<Full>(at.dwx + g * s.hidden + unit, dw[g], lanes);
     if (!Cell::one_gradient)
-      for (int g = 0; g < COUNT; g++) write<Full>(chunk.drh + at + g * s.hidden, dr[g], lanes);
+      for (int g = 0; g < COUNT; g++) write<Full>(at.drh + g * s.hidden + unit, dr[g], lanes);
   }
 
   void initial_states(const Member& me, const float* after) {
     for (int i = 0; i < STATES; i++) {
       if (!dinitial[i]) continue;
       const int64_t with = i == 0 ? me.rows(s.active(0)) : 0;
-      for_products(me, 0, me.rows(s.n), after, with, 0, OUTER,
-                   [&](int64_t b, const float* product, int64_t unit, int lanes, auto full) {
-                     const Vec direct = load(dstate[i] + b * row + unit);
-                     write<decltype(full)::value>(dinitial[i] + s.order[b] * s.hidden + unit,
-                                                  product ? direct + load(product) : direct, lanes);
-                   });
+      for_products(
+          me, 0, me.rows(s.n), after, with, 0, OUTER, [&](int64_t b) { return b; },
+          [&](int64_t b, const float* product, int64_t unit, int lanes, auto full) {
+            write<decltype(full)::value>(dinitial[i] + s.order[b] * s.hidden + unit,
+                                         load(dstate[i] + b * row + unit) + load(product), lanes);
+          });
     }
   }
 

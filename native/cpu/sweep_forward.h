@@ -133,8 +133,7 @@ class Forward {
                      me.row_step * row, n, gates.panel(group.tile), gates.panel_size(), group.tiles * COUNT, s.hidden,
                      gates.panel_bias(group.tile));
         for (int i = 0; i < n; i++) {
-          const int64_t b = me.row + (first + i) * me.row_step;
-          const Place at = {b, t, s.place(b, t), t + 1 == s.length[b], w + (first + i) * wx_row};
+          const At at = this->at(me.row + (first + i) * me.row_step, t, w + (first + i) * wx_row);
           for (int j = 0; j < group.tiles; j++)
             for_units(group.tile + j, s.hidden, [&](int64_t unit, int lanes, auto full) {
               cell<COUNT, FIRST_OF_TWO, decltype(full)::value>(at, product.row[i] + j * COUNT * NR + unit % NR, unit,
@@ -145,40 +144,57 @@ class Forward {
     }
   }
 
-  struct Place {
-    int64_t row, step, place;
+  // Where the numbers of a row are at a step, units one after another, but `wx` and `saved` tile by tile.
+  struct At {
+    const float *wx, *before;
+    float *after, *y, *saved, *operand, *keeps, *state[STATES], *kept_state[STATES], *final[STATES];
     bool last;
-    const float* wx;
   };
 
+  At at(int64_t b, int64_t t, const float* wx) const {
+    const int64_t place = s.place(b, t);
+    At at;
+    at.wx = wx;
+    at.before = h[t % 2] + b * row;
+    at.after = h[(t + 1) % 2] + b * row;
+    at.y = y + place * s.hidden;
+    at.saved = saved ? saved + place * SAVED * s.hidden : nullptr;
+    at.operand = INNER ? operand + b * row : nullptr;
+    at.keeps = INNER ? keeps + b * KEEP * row : nullptr;
+    for (int i = 0; i < STATES; i++) {
+      at.state[i] = i > 0 ? state[i] + b * row : nullptr;
+      at.kept_state[i] = i > 0 && saved ? at.saved + (KEEP + i - 1) * s.hidden : nullptr;
+      at.final[i] = final[i] + s.order[b] * s.hidden;
+    }
+    at.last = t + 1 == s.length[b];
+    return at;
+  }
+
   template <int COUNT, bool FIRST_OF_TWO, bool Full>
-  THROUGHTIME_INLINE void cell(const Place& at, const float* product, int64_t unit, int lanes) {
+  THROUGHTIME_INLINE void cell(const At& at, const float* product, int64_t unit, int lanes) {
     Vec wx[G], rh[G], prev[STATES], next[STATES], keep[KEEP + 1] = {};
-    const float* w = at.wx + unit / NR * NR * G + unit % NR;
-    for (int g = 0; g < G; g++) wx[g] = read<true, G>(w + g * NR, kLanes);
+    for (int g = 0; g < G; g++) wx[g] = read<true, G>(at.wx + tiled(G, unit) + g * NR, kLanes);
     for (int g = 0; g < COUNT; g++) rh[FIRST_OF_TWO || !INNER ? g : OUTER + g] = load(product + g * NR);
-    const int64_t mine = at.row * row + unit;
-    prev[0] = load(h[at.step % 2] + mine);
-    for (int i = 1; i < STATES; i++) prev[i] = load(state[i] + mine);
+    prev[0] = load(at.before + unit);
+    for (int i = 1; i < STATES; i++) prev[i] = load(at.state[i] + unit);
     if constexpr (FIRST_OF_TWO) {
       Cell::inner(wx, rh, prev, keep);
-      for (int i = 0; i < KEEP; i++) store(keeps + (at.row * KEEP + i) * row + unit, keep[i]);
-      store(operand + mine, keep[Cell::operand]);
+      for (int i = 0; i < KEEP; i++) store(at.keeps + i * row + unit, keep[i]);
+      store(at.operand + unit, keep[Cell::operand]);
       return;
     }
     if constexpr (INNER)
-      for (int i = 0; i < KEEP; i++) keep[i] = load(keeps + (at.row * KEEP + i) * row + unit);
+      for (int i = 0; i < KEEP; i++) keep[i] = load(at.keeps + i * row + unit);
     Cell::forward(wx, rh, prev, next, keep);
-    store(h[(at.step + 1) % 2] + mine, next[0]);
-    write<Full>(y + at.place * s.hidden + unit, next[0], lanes);
-    for (int i = 1; i < STATES; i++) store(state[i] + mine, next[i]);
+    store(at.after + unit, next[0]);
+    write<Full>(at.y + unit, next[0], lanes);
+    for (int i = 1; i < STATES; i++) store(at.state[i] + unit, next[i]);
     if (at.last)
-      for (int i = 0; i < STATES; i++) write<Full>(final[i] + s.order[at.row] * s.hidden + unit, next[i], lanes);
-    if (!saved) return;
-    float* to = saved + at.place * SAVED * s.hidden;
-    for (int i = 0; i < KEEP; i++) write<Full, SAVED>(to + tiled(s.hidden, SAVED, i, unit), keep[i], lanes);
-    for (int i = 1; i < STATES; i++)
-      write<Full, SAVED>(to + tiled(s.hidden, SAVED, KEEP + i - 1, unit), next[i], lanes);
+      for (int i = 0; i < STATES; i++) write<Full>(at.final[i] + unit, next[i], lanes);
+    if (!at.saved) return;
+    float* to = at.saved + tiled(KEEP, unit);
+    for (int i = 0; i < KEEP; i++) write<Full, KEEP>(to + i * tile_width(s.hidden, unit), keep[i], lanes);
+    for (int i = 1; i < STATES; i++) write<Full>(at.kept_state[i] + unit, next[i], lanes);
   }
 
   Sweep s;
