@@ -1,6 +1,6 @@
 // Watches a sensor: learns its rhythm, then reads it one value at a time and reports what it did not expect.
 //   node examples/anomaly.mjs
-import { Adam, GRU, Linear, Module, manualSeed, meanSquaredError, tensor, train } from "throughtime";
+import { Adam, GRU, Linear, Module, manualSeed, meanSquaredError, train } from "throughtime";
 
 class Forecaster extends Module {
   rnn = new GRU(1, 32);
@@ -30,7 +30,7 @@ function* batches() {
       }
     }
     const shape = [rows, steps, 1];
-    yield { inputs: tensor(inputs, { shape }), targets: tensor(targets, { shape }) };
+    yield { inputs: { data: inputs, shape }, targets: { data: targets, shape } };
   }
 }
 
