@@ -149,6 +149,7 @@ void Opened::report_memory() {
 
 // Mailbox: floats[0] elements, ints[0] dtype; leaves the handle in ints[0].
 Napi::Value Opened::alloc(const Napi::CallbackInfo&) {
+  if (!(floats_[0] >= 0 && floats_[0] < 9e15)) throw std::bad_alloc();
   ints_[0] = engine_.alloc(static_cast<size_t>(floats_[0]), static_cast<DType>(ints_[0]));
   report_memory();
   return {};

@@ -36,8 +36,12 @@ std::vector<Isa> isas() {
 #if defined(SEVERAL_ISAS)
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#if defined(THROUGHTIME_EMULATE_AVX512)
+  const bool avx512 = avx2;
+#else
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#endif
 #define ENTRY(file) kernels_##file##_avx2,
   list.push_back({"avx2", avx2, {THROUGHTIME_KERNEL_FILES(ENTRY)}});
 #undef ENTRY

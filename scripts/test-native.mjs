@@ -1,4 +1,5 @@
 // Builds and runs the tests that need no Node: as they are, or with --sanitize under the compiler's sanitizers.
+// With --wide it runs the tests of the kernels instead, on an addon whose AVX-512 kernels are compiled for AVX2.
 import { spawnSync } from "node:child_process";
 import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
@@ -6,8 +7,8 @@ import { fileURLToPath } from "node:url";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
-function sh(command, args) {
-  const { status } = spawnSync(command, args, { cwd: root, stdio: "inherit" });
+function sh(command, args, env = {}) {
+  const { status } = spawnSync(command, args, { cwd: root, stdio: "inherit", env: { ...process.env, ...env } });
   if (status !== 0) process.exit(status ?? 1);
 }
 
@@ -24,6 +25,10 @@ const wide = process.arch === "x64" ? ["gemm_sweep_avx2", "gemm_sweep_wide"] : [
 if (process.argv.includes("--sanitize")) {
   check("sanitize-address", "address,undefined", ["engine_test", wide[0] ?? "gemm_sweep_base"]);
   check("sanitize-thread", "thread", ["engine_test"]);
+} else if (process.argv.includes("--wide")) {
+  const folder = join(root, "build", "wide");
+  sh("npx", ["cmake-js", "build", "--log-level", "error", "--out", join(folder, "build"), "--CDTHROUGHTIME_EMULATE_AVX512=ON"]);
+  sh("npx", ["vitest", "run", "test/ops-parity.test.ts", "test/native.test.ts"], { THROUGHTIME_PREBUILD: folder, THROUGHTIME_ISA: "avx512" });
 } else {
   check("test", "", ["engine_test", "gemm_sweep_base", ...wide]);
 }
