@@ -28,7 +28,10 @@ if (process.argv.includes("--sanitize")) {
 } else if (process.argv.includes("--wide")) {
   const folder = join(root, "build", "wide");
   sh("npx", ["cmake-js", "build", "--log-level", "error", "--out", join(folder, "build"), "--CDTHROUGHTIME_EMULATE_AVX512=ON"]);
-  sh("npx", ["vitest", "run", "test/ops-parity.test.ts", "test/native.test.ts"], { THROUGHTIME_PREBUILD: folder, THROUGHTIME_ISA: "avx512" });
+  sh("npx", ["vitest", "run", "test/ops-parity.test.ts", "test/native.test.ts"], {
+    THROUGHTIME_PREBUILD: folder,
+    THROUGHTIME_ISA: "avx512",
+  });
 } else {
   check("test", "", ["engine_test", "gemm_sweep_base", ...wide]);
 }
