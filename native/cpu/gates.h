@@ -31,8 +31,8 @@ struct Gates {
     for (int64_t unit = 0; unit < hidden; unit += NR)
       for (int gate = first; gate < first + count; gate++, to += NR) {
         const int64_t n = least(NR, hidden - unit);
-        copy(to, from + gate * hidden + unit, n);
-        clear(to + n, NR - n);
+        store(to, load_upto(from + gate * hidden + unit, n));
+        store(to + kLanes, load_upto(from + gate * hidden + unit + kLanes, n - kLanes));
       }
   }
 };

@@ -17,6 +17,25 @@ THROUGHTIME_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 THROUGHTIME_INLINE void copy(float* to, const float* from, int64_t n) { __builtin_memcpy(to, from, n * sizeof(float)); }
 THROUGHTIME_INLINE void clear(float* to, int64_t n) { __builtin_memset(to, 0, n * sizeof(float)); }
 
+// A vector of the n floats there are: none if n <= 0, all if n >= kLanes.
+THROUGHTIME_INLINE Vec load_upto(const float* p, int64_t n) {
+  return n >= kLanes ? load(p) : n > 0 ? load_part(p, (int)n) : Vec{};
+}
+// A few floats one by one. The empty statement keeps compilers from making a string instruction of it, which is slow.
+THROUGHTIME_INLINE void copy_few(float* to, const float* from, int n) {
+  for (int i = 0; i < n; i++) {
+    to[i] = from[i];
+    asm volatile("");
+  }
+}
+// MR floats in whole vectors.
+THROUGHTIME_INLINE void copy_block(float* to, const float* from) {
+  static_assert(MR <= 3 * kLanes, "a block of rows is three vectors at most");
+  store(to, load(from));
+  if constexpr (MR > kLanes) store(to + kLanes, load(from + kLanes));
+  if constexpr (MR > 2 * kLanes) store(to + 2 * kLanes, load(from + 2 * kLanes));
+}
+
 constexpr int ROWS_TOGETHER = 16;  // of the source, read while they are near
 
 // Panels of B = columns j .. j + n of the given rows: to[panel][p][.] = row p.
@@ -27,13 +46,8 @@ inline void pack_panels(float* to, int64_t panel, const Rows& rows, int64_t k0, 
       const int64_t end = least(k, p0 + ROWS_TOGETHER);
       for (int64_t p = p0; p < end; p++, at += NR) {
         const float* from = rows[k0 + p] + j + c;
-        if (n - c >= NR) {
-          store(at, load(from));
-          store(at + kLanes, load(from + kLanes));
-        } else {
-          copy(at, from, n - c);
-          clear(at + n - c, NR - (n - c));
-        }
+        store(at, load_upto(from, n - c));
+        store(at + kLanes, load_upto(from + kLanes, n - c - kLanes));
       }
     }
 }
@@ -66,10 +80,10 @@ inline void pack_columns(float* to, const Rows& rows, int64_t width, int64_t i, 
       const int64_t end = least(k, p0 + ROWS_TOGETHER);
       for (int64_t p = p0; p < end; p++, at += n) {
         const float* from = rows[k0 + p] + i + first;
-        if ((k - p) * n >= MR + kLanes && i + first + MR + kLanes <= width)
-          for (int r = 0; r < n; r += kLanes) store(at + r, load(from + r));
+        if ((k - p) * n >= 3 * kLanes && i + first + 3 * kLanes <= width)
+          copy_block(at, from);
         else
-          for (int r = 0; r < n; r++) at[r] = from[r];
+          copy_few(at, from, n);
       }
     }
 }
