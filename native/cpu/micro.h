@@ -95,18 +95,13 @@ __attribute__((noinline)) void micro(const float* a, int64_t stride, const float
   }
 }
 
-// Rows first .. first + m of a target, m <= MR, and all panels.
+// The kernel for m rows and one panel, or as many as go at once.
+using Micro = void (*)(const float*, int64_t, const float*, int64_t, int, int, const Target&);
 template <bool Columns, int M = MR>
-void multiply_rows(int m, const float* a, int64_t stride, const float* b, int64_t panel, int panels, int k, int first,
-                   Target to) {
+Micro micro_for(int m, int panels) {
   if constexpr (M > 1)
-    if (m < M) return multiply_rows<Columns, M - 1>(m, a, stride, b, panel, panels, k, first, to);
-  constexpr int P = panels_at_once(M);
-  int p = 0;
-  for (; p + P <= panels; p += P, to.column += P * NR)
-    micro<M, P, Columns>(a, stride, b + p * panel, panel, k, first, to);
-  if constexpr (P > 1)
-    for (; p < panels; p++, to.column += NR) micro<M, 1, Columns>(a, stride, b + p * panel, panel, k, first, to);
+    if (m < M) return micro_for<Columns, M - 1>(m, panels);
+  return panels == 1 ? micro<M, 1, Columns> : micro<M, panels_at_once(M), Columns>;
 }
 
 // Blocks of nearly equal size, none above MR: a short last block would wait for its own sums.
@@ -122,14 +117,17 @@ struct RowBlocks {
 template <bool Columns>
 __attribute__((noinline)) void multiply(int m, const float* a, int64_t stride, const float* b, int64_t panel,
                                         int panels, int k, Target to) {
+  if (m == 0) return;
   const RowBlocks blocks(m);
-  const int at_once = m <= 3 ? panels : 1;
-  for (int p = 0; p < panels; p += at_once, to.column += NR)
-    for (int block = 0; block < blocks.count; block++) {
-      const int first = blocks.start(block), rows = blocks.rows(block);
-      multiply_rows<Columns>(rows, a + first * (Columns ? k : stride), stride, b + p * panel, panel, at_once, k, first,
-                             to);
-    }
+  const int at_once = blocks.count == 1 ? panels_at_once(m) : 1;
+  const Micro one = micro_for<Columns>(blocks.size, 1);
+  const Micro other = at_once > 1 ? micro_for<Columns>(m, at_once) : micro_for<Columns>(blocks.rows(0), 1);
+  int p = 0;
+  for (; p + at_once <= panels; p += at_once, to.column += at_once * NR)
+    for (int block = 0, first = 0; block < blocks.count; first += blocks.rows(block++))
+      (at_once > 1 || block < blocks.longer ? other : one)(a + first * (Columns ? k : stride), stride, b + p * panel,
+                                                           panel, k, first, to);
+  for (; p < panels; p++, to.column += NR) one(a, stride, b + p * panel, panel, k, 0, to);
 }
 
 }  // namespace
