@@ -1,11 +1,10 @@
 /**
  * Times the library and its peers on this machine, in turns, and prints how they compare:
  *   npm run bench:compare -- [--peers torch,torch-malloc,onnxruntime] [--python python3] [--rounds 3] [--budget 0.25]
- *     [--cases FILE] [--shapes S] [--cells C] [--modes M] [--threads N] [--extra NAME=COMMAND]... [--out FILE.md]
- *     [--patience SECONDS]
- * Patience is how long in all to wait for other programs to leave the machine alone (300).
+ *     [--cases FILE] [--shapes S] [--cells C] [--modes M] [--threads N] [--extra NAME=COMMAND]... [--patience SECONDS]
+ *     [--out FILE.md]
  * torch-malloc is PyTorch with glibc told to keep freed memory. COMMAND is any program that speaks the line protocol of
- * bench/peers/peer.py.
+ * bench/peers/peer.py. Patience is how long in all to wait for other programs to leave the machine alone (300).
  */
 import { spawn, type ChildProcess } from "node:child_process";
 import { availableParallelism, cpus, totalmem } from "node:os";
