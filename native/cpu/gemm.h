@@ -69,10 +69,10 @@ inline void gemm_block(const Gemm& g, const Share& mine, float* block, const flo
     const int panels = (int)(mine.panels.end - mine.panels.begin);
     if (g.a_transposed) {
       pack_columns(block, g.a, g.m, i, m, k0, k);
-      multiply<true>(m, block, 0, first, panel, panels, k, to);
+      multiply<true>(m, block, 0, first, panel, panels, k, first, to);
     } else {
       pack_rows(block, A_STRIDE, g.a, i, m, k0, k);
-      multiply<false>(m, block, A_STRIDE, first, panel, panels, k, to);
+      multiply<false>(m, block, A_STRIDE, first, panel, panels, k, first, to);
     }
   }
 }

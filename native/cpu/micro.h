@@ -44,15 +44,19 @@ __attribute__((noinline)) inline void finish_part(const float* part, int m, int 
     }
 }
 
+// What B is needed next is asked for while the sums are made: PREFETCH_FLOATS of it every two steps of k, so that a few
+// blocks of rows fetch a panel's stretch.
+constexpr int PREFETCH_FLOATS = NR < 16 ? 16 : NR;
+
 // One function for each size, so that the registers are shared out for its loop alone.
 template <int M, int P, bool Columns>
-__attribute__((noinline)) void micro(const float* a, int64_t stride, const float* b, int64_t panel, int k, int first,
-                                     const Target& to) {
+__attribute__((noinline)) void micro(const float* a, int64_t stride, const float* b, int64_t panel, int k,
+                                     const float* next, int first, const Target& to) {
   Vec sum[M][P][2] = {};
   const float* row[M];
 #pragma GCC unroll 16
   for (int i = 0; i < M; i++) row[i] = a + i * stride;
-  for (int p = 0; p < k; p++) {
+  const auto step = [&](int p) __attribute__((always_inline)) {
     Vec right[P][2];
 #pragma GCC unroll 4
     for (int q = 0; q < P; q++) {
@@ -70,7 +74,15 @@ __attribute__((noinline)) void micro(const float* a, int64_t stride, const float
     }
     b += NR;
     if (Columns) a += M;
+  };
+  int p = 0;
+  for (; p + 2 <= k; p += 2, next += PREFETCH_FLOATS) {
+    if (P == 1)
+      for (int i = 0; i < PREFETCH_FLOATS; i += 16) __builtin_prefetch(next + i, 0, 2);
+    step(p);
+    step(p + 1);
   }
+  if (p < k) step(p);
 #pragma GCC unroll 4
   for (int q = 0; q < P; q++) {
     const int64_t column = to.column + q * NR;
@@ -96,7 +108,7 @@ __attribute__((noinline)) void micro(const float* a, int64_t stride, const float
 }
 
 // The kernel for m rows and one panel, or as many as go at once.
-using Micro = void (*)(const float*, int64_t, const float*, int64_t, int, int, const Target&);
+using Micro = void (*)(const float*, int64_t, const float*, int64_t, int, const float*, int, const Target&);
 template <bool Columns, int M = MR>
 Micro micro_for(int m, int panels) {
   if constexpr (M > 1)
@@ -112,22 +124,27 @@ struct RowBlocks {
   int rows(int block) const { return size + (block < longer); }
 };
 
-// All rows and all panels, a panel's stretch of k staying in the first-level cache meanwhile.
-// A in columns lies block after block, [k][rows of the block].
+// All rows and all panels, a panel's stretch of k staying in the first-level cache meanwhile. `after` is where B will
+// be read next. A in columns lies block after block, [k][rows of the block].
 template <bool Columns>
 __attribute__((noinline)) void multiply(int m, const float* a, int64_t stride, const float* b, int64_t panel,
-                                        int panels, int k, Target to) {
+                                        int panels, int k, const float* after, Target to) {
   if (m == 0) return;
   const RowBlocks blocks(m);
   const int at_once = blocks.count == 1 ? panels_at_once(m) : 1;
   const Micro one = micro_for<Columns>(blocks.size, 1);
   const Micro other = at_once > 1 ? micro_for<Columns>(m, at_once) : micro_for<Columns>(blocks.rows(0), 1);
   int p = 0;
-  for (; p + at_once <= panels; p += at_once, to.column += at_once * NR)
-    for (int block = 0, first = 0; block < blocks.count; first += blocks.rows(block++))
-      (at_once > 1 || block < blocks.longer ? other : one)(a + first * (Columns ? k : stride), stride, b + p * panel,
-                                                           panel, k, first, to);
-  for (; p < panels; p++, to.column += NR) one(a, stride, b + p * panel, panel, k, 0, to);
+  for (; p + at_once <= panels; p += at_once, to.column += at_once * NR) {
+    const float* here = b + p * panel;
+    const float* next = p + 1 < panels ? here + panel : after;
+    for (int block = 0, first = 0; block < blocks.count; first += blocks.rows(block++)) {
+      const Micro micro = at_once > 1 || block < blocks.longer ? other : one;
+      micro(a + first * (Columns ? k : stride), stride, here, panel, k, next, first, to);
+      next += k / 2 * PREFETCH_FLOATS;
+    }
+  }
+  for (; p < panels; p++, to.column += NR) one(a, stride, b + p * panel, panel, k, after, 0, to);
 }
 
 }  // namespace

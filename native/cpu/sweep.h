@@ -128,6 +128,7 @@ struct Products {
     for (int i = 0; i < rows; i++) row[i] = buffer + (int64_t)i * panels * NR;
     for (int64_t p = 0; p < k; p += KC)
       multiply<false>(rows, a + p, stride, b + p * NR, panel, panels, (int)least(KC, k - p),
+                      p + KC < k ? b + (p + KC) * NR : b + panels * panel,
                       {row, p == 0 ? bias : nullptr, 0, (int64_t)panels * NR, p > 0});
   }
 };
