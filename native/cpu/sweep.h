@@ -77,7 +77,7 @@ struct Member {
 // Rows are divided while each thread keeps enough of them for full speed (more if it must stream large weights), then
 // the units. Threads without a share have no tiles.
 inline Member member_of(const Sweep& s, int64_t gates, int rank, int ranks) {
-  const int64_t by_rows = s.n / (gates * s.hidden * s.hidden > 1 << 19 ? 8 : 4);
+  const int64_t by_rows = s.n / (gates * s.hidden * s.hidden > 1 << 19 ? 16 : 4);
   const int row_parts = (int)(by_rows < 1 ? 1 : least(by_rows, ranks));
   int tile_parts = (int)least(ranks / row_parts, s.tiles());
   if (2.0 * s.n * gates * s.hidden * s.hidden < THROUGHTIME_FLOPS_A_THREAD / 4 * row_parts) tile_parts = 1;
