@@ -55,7 +55,10 @@ Engine::Engine(const std::string& isa, int threads, std::function<void(Read*)> f
   device_ = lend(&pool_, &scratch_);
 }
 
-Engine::~Engine() { queue_.stop(); }
+Engine::~Engine() {
+  queue_.stop();
+  for (const Leaving& leaving : leaving_) buffers_.blocks().release(leaving.block);
+}
 
 void Engine::set_threads(int threads) {
   queue_.drain();
@@ -69,20 +72,26 @@ int32_t Engine::alloc(size_t elements, DType dtype) {
   const size_t bytes = elements * 4;
   Block block = blocks.reuse(bytes);
   if (!block.data) {
+    // Commands on their way may still use what is cached: it goes when they are done, and only as fast as memory grows.
     const size_t keep = std::max(kSpare, buffers_.bytes());
-    if (blocks.cached() > keep) {
-      queue_.drain();  // commands on their way may still use what is cached
-      blocks.trim(keep / 2);
-    }
+    for (size_t shed = 0; shed < 2 * bytes && blocks.cached() > keep; shed += leaving_.back().block.bytes)
+      leaving_.push_back({blocks.take_largest(), queue_.published()});
+    release_left();
     try {
       block = blocks.grow(bytes);
     } catch (const std::bad_alloc&) {
       queue_.drain();
-      blocks.trim(0);
+      release_left();
+      while (blocks.cached() > 0) blocks.release(blocks.take_largest());
       block = blocks.grow(bytes);
     }
   }
   return buffers_.add(block, elements, dtype, queue_.done());
+}
+
+void Engine::release_left() {
+  for (; !leaving_.empty() && leaving_.front().position <= queue_.done(); leaving_.pop_front())
+    buffers_.blocks().release(leaving_.front().block);
 }
 
 size_t Engine::bytes_of(const Call& call) {

@@ -4,6 +4,7 @@
 // the queue is idle; never both at a time, so the state that commands touch needs no lock.
 #pragma once
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -76,11 +77,17 @@ class Engine {
     std::vector<Holding*> pinned;
     float ns = 0;  // of the last replay
   };
+  // A block to be released when the queue has passed a position.
+  struct Leaving {
+    Block block;
+    uint64_t position;
+  };
   struct Cost {
     uint64_t key = 0;
     float ns = 0;
   };
 
+  void release_left();
   Program& program_at(int program) const;
   static size_t bytes_of(const Call& call);
   void fill(KernelCommand* command, const Call& call) const;
@@ -104,6 +111,7 @@ class Engine {
   KernelSet kernels_;
   std::function<void(Read*)> finished_;
   Buffers buffers_;
+  std::deque<Leaving> leaving_;
   Pool pool_;
   Scratch scratch_;
   CpuDevice device_;

@@ -40,7 +40,9 @@ void free_block(Block block) {
 #endif
 }
 
-BlockCache::~BlockCache() { trim(0); }
+BlockCache::~BlockCache() {
+  while (cached_ > 0) release(take_largest());
+}
 
 int BlockCache::class_of(size_t bytes, size_t* rounded) {
   if (bytes <= 1024) {
@@ -83,16 +85,20 @@ void BlockCache::give(Block block) {
   cached_ += block.bytes;
 }
 
-void BlockCache::trim(size_t keep) {
-  for (int c = kClasses - 1; c >= 0 && cached_ > keep; c--) {
-    while (!free_[c].empty() && cached_ > keep) {
-      const Block block = free_[c].back();
-      free_[c].pop_back();
-      cached_ -= block.bytes;
-      held_ -= block.bytes;
-      free_block(block);
-    }
+Block BlockCache::take_largest() {
+  for (int c = kClasses - 1; c >= 0; c--) {
+    if (free_[c].empty()) continue;
+    const Block block = free_[c].back();
+    free_[c].pop_back();
+    cached_ -= block.bytes;
+    return block;
   }
+  return {};
+}
+
+void BlockCache::release(Block block) {
+  held_ -= block.bytes;
+  free_block(block);
 }
 
 Scratch::~Scratch() {

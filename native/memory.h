@@ -27,8 +27,11 @@ class BlockCache {
   // A new block from the system.
   Block grow(size_t bytes);
   void give(Block block);
-  // Returns cached blocks to the system, largest first, until at most `keep` bytes are cached.
-  void trim(size_t keep);
+  // Takes the largest cached block out, to be released when nothing uses it any more; one without data if there is
+  // none.
+  Block take_largest();
+  // Returns a block to the system.
+  void release(Block block);
 
   size_t cached() const { return cached_; }
   // Bytes obtained from the system: in use and cached.
