@@ -35,6 +35,7 @@ export { LayerNorm, type LayerNormOptions } from "./nn/norm.js";
 export { Dropout } from "./nn/dropout.js";
 export { Recurrent, type RecurrentOptions, type ForwardOptions } from "./nn/recurrent.js";
 export { RNN, LSTM, GRU, type RNNOptions, type GRUOptions, type RNNState, type LSTMState, type GRUState } from "./nn/layers.js";
+export * as init from "./nn/init.js";
 export { Stream, type Snapshot, type StateTree } from "./nn/stream.js";
 export * from "./ops/movement.js";
 export * from "./ops/embedding.js";

@@ -1,0 +1,153 @@
+import { describe, expect, it } from "vitest";
+import { device, Generator, GRU, init, LanguageModel, Linear, LSTM, tensor, zeros, type Tensor } from "../src/index.js";
+import { devicesUnderTest } from "./helpers.js";
+
+const values = (t: Tensor) => Array.from(t.dataSync());
+
+/** Rows of a matrix. */
+const rowsOf = (flat: number[], columns: number) =>
+  Array.from({ length: flat.length / columns }, (_, i) => flat.slice(i * columns, (i + 1) * columns));
+const columnsOf = (flat: number[], columns: number) =>
+  Array.from({ length: columns }, (_, j) => flat.filter((_, at) => at % columns === j));
+const dot = (a: number[], b: number[]) => a.reduce((sum, v, k) => sum + v * b[k], 0);
+
+/** Every pair of vectors has the product that orthonormal ones, times `gain`, have. float32 keeps 2^-24 of an entry. */
+function expectOrthonormal(vectors: number[][], gain = 1): void {
+  vectors.forEach((a, i) =>
+    vectors.forEach((b, j) => expect(Math.abs(dot(a, b) - (i === j ? gain * gain : 0))).toBeLessThan(1e-6 * gain * gain)),
+  );
+}
+
+const moments = (of: number[]) => {
+  const mean = of.reduce((a, b) => a + b) / of.length;
+  return { mean, std: Math.sqrt(of.reduce((sum, v) => sum + (v - mean) ** 2, 0) / of.length), most: Math.max(...of.map(Math.abs)) };
+};
+
+describe.each(devicesUnderTest())("initialisations on %s", (name) => {
+  const dev = device(name);
+  const blank = (...shape: number[]) => {
+    const p = zeros(shape, { device: dev });
+    p.requiresGrad = true;
+    return p;
+  };
+  const generator = () => new Generator(5);
+
+  it("fills in place, repeats itself under a seed, and gives the parameter back", () => {
+    const p = blank(6, 4);
+    const fillings = [
+      init.uniform,
+      init.normal,
+      init.orthogonal,
+      init.glorotUniform,
+      init.glorotNormal,
+      init.kaimingUniform,
+      init.kaimingNormal,
+    ];
+    for (const filling of fillings) {
+      expect(filling(p, { generator: generator() })).toBe(p);
+      const first = values(p);
+      expect(new Set(first).size).toBeGreaterThan(20);
+      expect(values(filling(p, { generator: new Generator(6) }))).not.toEqual(first);
+      expect(values(filling(p, { generator: generator() }))).toEqual(first);
+    }
+    expect(p.requiresGrad).toBe(true);
+    expect(values(init.constant(p, 0.25)).every((v) => v === 0.25)).toBe(true);
+    expect(values(init.zeros(p)).every((v) => v === 0)).toBe(true);
+  });
+
+  it("leaves no buffer behind", () => {
+    const p = blank(6, 4);
+    const before = dev.memory().buffers;
+    init.orthogonal(p, { gates: 2 });
+    init.normal(p);
+    init.glorotUniform(p);
+    init.identity(p, { gates: 3 });
+    expect(dev.memory().buffers).toBe(before);
+  });
+
+  // The mean of n = 40 000 numbers strays by std / sqrt(n) and their deviation by less than std / sqrt(n): 5 of these are 2.5 %.
+  it.each<[string, (p: Tensor) => Tensor, number, number]>([
+    ["uniform", (p) => init.uniform(p, { low: -3, high: 3, generator: generator() }), Math.sqrt(3), 3],
+    ["normal", (p) => init.normal(p, { std: 2, generator: generator() }), 2, Infinity],
+    ["Glorot, uniform", (p) => init.glorotUniform(p, { generator: generator() }), Math.sqrt(2 / 500), Math.sqrt(6 / 500)],
+    ["Glorot, normal", (p) => init.xavierNormal(p, { gain: 3, generator: generator() }), 3 * Math.sqrt(2 / 500), Infinity],
+    ["Glorot by gate", (p) => init.xavierUniform(p, { gates: 4, generator: generator() }), Math.sqrt(2 / 200), Math.sqrt(6 / 200)],
+    ["Kaiming, uniform", (p) => init.kaimingUniform(p, { generator: generator() }), Math.sqrt(2 / 100), Math.sqrt(6 / 100)],
+    ["Kaiming, leaky", (p) => init.kaimingNormal(p, { slope: 1, generator: generator() }), Math.sqrt(1 / 100), Infinity],
+    ["Kaiming, out", (p) => init.kaimingNormal(p, { fan: "out", generator: generator() }), Math.sqrt(2 / 400), Infinity],
+    ["Kaiming by gate", (p) => init.kaimingNormal(p, { fan: "out", gates: 4, generator: generator() }), Math.sqrt(2 / 100), Infinity],
+  ])("%s has the variance it should", (_, filling, std, bound) => {
+    const found = moments(values(filling(blank(400, 100))));
+    expect(Math.abs(found.mean)).toBeLessThan(0.025 * std);
+    expect(Math.abs(found.std - std)).toBeLessThan(0.025 * std);
+    expect(found.most).toBeLessThanOrEqual(bound);
+    expect(found.most).toBeGreaterThan(Math.min(1.7 * std, 0.99 * bound));
+  });
+
+  it("counts the kernel of a convolution to the fans", () => {
+    const p = values(init.glorotUniform(blank(20, 30, 5, 5), { generator: generator() }));
+    expect(moments(p).most).toBeLessThanOrEqual(Math.sqrt(6 / 1250));
+    expect(moments(p).most).toBeGreaterThan(0.99 * Math.sqrt(6 / 1250));
+  });
+
+  it("orthogonal: rows, columns, or blocks are orthonormal", () => {
+    expectOrthonormal(rowsOf(values(init.orthogonal(blank(7, 13), { generator: generator() })), 13));
+    expectOrthonormal(columnsOf(values(init.orthogonal(blank(52, 13), { gain: 2, generator: generator() })), 13), 2);
+    const blocks = values(init.orthogonal(blank(52, 13), { gates: 4, generator: generator() }));
+    for (let g = 0; g < 4; g++) expectOrthonormal(rowsOf(blocks.slice(g * 169, (g + 1) * 169), 13));
+    expect(blocks.slice(0, 169)).not.toEqual(blocks.slice(169, 338));
+  });
+
+  it("orthogonal matrices lean in no direction: entries of a hundred have mean 0 and variance 1/n", () => {
+    const g = generator();
+    const all = Array.from({ length: 400 }, () => values(init.orthogonal(blank(4, 4), { generator: g })));
+    for (let at = 0; at < 16; at++) {
+      const { mean, std } = moments(all.map((q) => q[at]));
+      expect(Math.abs(mean)).toBeLessThan(0.1);
+      expect(Math.abs(std - 0.5)).toBeLessThan(0.1);
+    }
+  });
+
+  it("identity: ones on the diagonal of each block", () => {
+    expect(values(init.identity(blank(2, 3)))).toEqual([1, 0, 0, 0, 1, 0]);
+    expect(values(init.identity(blank(4, 2), { gates: 2, scale: 0.5 }))).toEqual([0.5, 0, 0, 0.5, 0.5, 0, 0, 0.5]);
+  });
+
+  it("keras: every layer and direction, the forget gate at one, nothing else touched", () => {
+    const layer = new LSTM(6, 5, { layers: 2, bidirectional: true, device: dev });
+    expect(init.keras(layer, { generator: generator() })).toBe(layer);
+    const state = layer.stateDict();
+    for (const suffix of ["l0", "l0_reverse", "l1", "l1_reverse"]) {
+      expectOrthonormal(columnsOf(values(state[`weight_hh_${suffix}`]), 5));
+      const w = state[`weight_ih_${suffix}`];
+      const bound = Math.sqrt(6 / (20 + w.shape[1]));
+      expect(moments(values(w)).most).toBeLessThanOrEqual(bound);
+      expect(moments(values(w)).most).toBeGreaterThan(0.9 * bound);
+      expect(values(state[`bias_ih_${suffix}`])).toEqual([0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+      expect(values(state[`bias_hh_${suffix}`])).toEqual(new Array(20).fill(0));
+    }
+    const gru = init.keras(new GRU(3, 2, { device: dev }));
+    expect(values(gru.stateDict().bias_ih_l0)).toEqual([0, 0, 0, 0, 0, 0]);
+    expect(values(init.keras(new LSTM(3, 1, { device: dev }), { forgetBias: 0 }).stateDict().bias_ih_l0)).toEqual([0, 0, 0, 0]);
+    const linear = new Linear(3, 2, { device: dev });
+    const before = values(linear.bias!);
+    expect(values(init.keras(linear).bias!)).toEqual(before);
+  });
+
+  it("keras reaches the layers of a whole model", () => {
+    const model = init.keras(new LanguageModel(7, { hidden: 4, embed: 3, device: dev }), { generator: generator() });
+    expectOrthonormal(columnsOf(values(model.stateDict()["rnn.weight_hh_l1"]), 4));
+  });
+
+  it("says what is wrong with its arguments", () => {
+    const p = blank(6, 4);
+    expect(() => init.orthogonal(p, { gates: 4 })).toThrow(
+      "init.orthogonal: axis 0 must be a multiple of gates = 4 but the parameter is [6, 4]",
+    );
+    expect(() => init.glorotUniform(blank(6))).toThrow("init.glorotUniform: parameter must have at least two axes but is [6]");
+    expect(() => init.normal(p, { sd: 1 } as never)).toThrow("init.normal: unknown option sd; did you mean std?");
+    expect(() => init.kaimingNormal(p, { fan: "both" as never })).toThrow('fan must be "in" or "out" but is "both"');
+    expect(() => init.constant(p, NaN)).toThrow("init.constant: value must be a number");
+    expect(() => init.zeros(tensor([1], { dtype: "int32", device: dev }))).toThrow("init.constant: parameter must be float32 or float64");
+  });
+});
