@@ -13,5 +13,6 @@
   X(random) \
   X(optim) \
   X(matmul) \
+  X(conv) \
   X(sweep)
 // clang-format on
