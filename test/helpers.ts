@@ -74,6 +74,10 @@ export function caseTensors(inputs: readonly CaseInput[], on: Backend, dtype: "f
   );
 }
 
+/** Whether an input has a gradient. */
+export const isVariable = (input: CaseInput): boolean =>
+  input !== null && input.dtype !== "int32" && !("constant" in input && input.constant === true);
+
 /** A case in words, for the name of its test. */
 export function describeCase({ inputs, attrs }: Case<unknown>): string {
   const shown = inputs.map((input) => (input ? `[${input.shape.join(",")}]${input.dtype === "int32" ? "i" : ""}` : "-")).join(" ");

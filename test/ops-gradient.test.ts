@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { add, device, grad, mul, scope, sum, tensor, zeros, type Tensor } from "../src/index.js";
-import type { MaybeTensor } from "../src/tensor/op.js";
-import { caseTensors, caseValues, describeCase, everyOp, weightsLike, type Applicable } from "./helpers.js";
+import type { Case, MaybeTensor } from "../src/tensor/op.js";
+import { caseTensors, caseValues, describeCase, everyOp, isVariable, weightsLike, type Applicable } from "./helpers.js";
 
 // Every op against central differences of its reference in float64, and every gradient against central differences of
 // itself. With h = 1e-5 the differences are good to about 1e-9 times the third derivative; a wrong gradient is off by O(1).
@@ -17,13 +17,15 @@ function total(op: Applicable, inputs: readonly MaybeTensor[], attrs: unknown): 
   return terms.reduce(add);
 }
 
-const isFloat = (t: MaybeTensor): t is Tensor => t?.dtype === "float64";
+/** The inputs of an example that have a gradient, with their places. */
+function variables(inputs: readonly MaybeTensor[], specs: Case<unknown>["inputs"]): [Tensor, number][] {
+  return inputs.flatMap((t, i): [Tensor, number][] => (t?.dtype === "float64" && isVariable(specs[i]) ? [[t, i]] : []));
+}
 const value = (t: Tensor) => t.dataSync()[0];
 
 /** Unit vectors where there are few elements, else three random directions: [input, direction]. */
-function directions(inputs: readonly MaybeTensor[]): [number, Float64Array][] {
-  return inputs.flatMap((t, i): [number, Float64Array][] => {
-    if (!isFloat(t)) return [];
+function directions(variables: readonly [Tensor, number][]): [number, Float64Array][] {
+  return variables.flatMap(([t, i]): [number, Float64Array][] => {
     if (t.size <= 40) return Array.from({ length: t.size }, (_, j) => [i, new Float64Array(t.size).fill(0).fill(1, j, j + 1)]);
     return [0, 1, 2].map((d) => [i, Float64Array.from(caseValues({ shape: t.shape }, 900 + 10 * i + d))]);
   });
@@ -41,26 +43,27 @@ function moved(inputs: readonly MaybeTensor[], at: number, direction: Float64Arr
 }
 
 /** Compares <gradient, direction> with the central difference of `f` along each direction. */
-function compare(f: (inputs: readonly MaybeTensor[]) => number, inputs: readonly MaybeTensor[], grads: readonly MaybeTensor[]): void {
-  for (const [i, direction] of directions(inputs)) {
+function compare(
+  f: (inputs: readonly MaybeTensor[]) => number,
+  inputs: readonly MaybeTensor[],
+  at: readonly [Tensor, number][],
+  grads: readonly MaybeTensor[],
+): void {
+  const gradOf = new Map(at.map(([, i], k) => [i, grads[k]]));
+  for (const [i, direction] of directions(at)) {
     const expected = scope(() => (f(moved(inputs, i, direction, STEP)) - f(moved(inputs, i, direction, -STEP))) / (2 * STEP));
-    const slope = grads[i] ? Array.from(grads[i].dataSync()) : [];
-    const got = slope.reduce((acc, g, j) => acc + g * direction[j], 0);
+    const slope = gradOf.get(i)?.dataSync() ?? [];
+    const got = Array.from(slope).reduce((acc, g, j) => acc + g * direction[j], 0);
     expect(Math.abs(got - expected), `input ${i}: gradient along a direction is ${got}, difference quotient ${expected}`).toBeLessThan(
       TOLERANCE * (1 + Math.abs(expected)),
     );
   }
 }
 
-const leaves = (inputs: readonly MaybeTensor[]): Tensor[] => {
-  const floats = inputs.filter(isFloat);
-  for (const t of floats) t.requiresGrad = true;
-  return floats;
-};
-const spread = (inputs: readonly MaybeTensor[], grads: readonly MaybeTensor[]) => {
-  const left = [...grads];
-  return inputs.map((t) => (isFloat(t) ? left.shift()! : null));
-};
+function leaves(at: readonly [Tensor, number][]): Tensor[] {
+  for (const [t] of at) t.requiresGrad = true;
+  return at.map(([t]) => t);
+}
 
 for (const op of everyOp().filter(({ differentiable }) => differentiable)) {
   describe(op.name, () => {
@@ -74,24 +77,26 @@ for (const op of everyOp().filter(({ differentiable }) => differentiable)) {
       test(`gradient ${describeCase(example)}`, () =>
         scope(() => {
           const inputs = caseTensors(specs, on, "float64");
-          const floats = leaves(inputs);
+          const at = variables(inputs, specs);
+          const floats = leaves(at);
           const grads = grad(total(op, inputs, attrs), floats);
-          compare((moved) => value(total(op, moved, attrs)), inputs, spread(inputs, grads));
+          compare((moved) => value(total(op, moved, attrs)), inputs, at, grads);
         }));
 
       if (elements > LARGE_TWICE) continue;
       test(`gradient of the gradient ${describeCase(example)}`, () =>
         scope(() => {
           const slope = (given: readonly MaybeTensor[]) => {
-            const floats = leaves(given);
+            const at = variables(given, specs);
+            const floats = leaves(at);
             const grads = grad(total(op, given, attrs), floats, { createGraph: true });
             const terms = grads.map((g, k) => (g ? sum(mul(g, weightsLike(g, 50 + k))) : zeros([], { dtype: "float64", device: on })));
-            return { floats, result: terms.reduce(add) };
+            return { at, floats, result: terms.reduce(add) };
           };
           const inputs = caseTensors(specs, on, "float64");
-          const { floats, result } = slope(inputs);
+          const { at, floats, result } = slope(inputs);
           const seconds = result.requiresGrad ? grad(result, floats) : floats.map(() => null);
-          compare((moved) => value(slope(moved).result), inputs, spread(inputs, seconds));
+          compare((moved) => value(slope(moved).result), inputs, at, seconds);
         }));
     }
   });

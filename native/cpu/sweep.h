@@ -8,6 +8,9 @@
 namespace throughtime {
 namespace {
 
+// Inputs before the update masks, one a state, and the initial states.
+constexpr int OPTIONS = 14;
+
 struct Sweep {
   Device* device;
   int64_t n, steps, features, hidden;

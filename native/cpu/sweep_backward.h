@@ -11,13 +11,13 @@ template <class Cell>
 class Backward {
  public:
   static constexpr int G = Cell::gates, INNER = Cell::inner_gates, OUTER = G - INNER, STATES = Cell::states;
-  static constexpr int KEEP = Cell::saved, SAVED = KEEP + STATES - 1;
+  static constexpr int KEEP = Cell::saved, SAVED = KEEP + STATES - 1, INITIAL = OPTIONS + STATES;
 
   // in: gradients of the output and of the final states (null: zero), then forward's inputs, outputs and saved;
   // out: gradients of the inputs (null: not wanted).
   Backward(const Args& args, Device* device) : s(plan_sweep(args.ints, args.in[1 + STATES + 5], device)) {
     Buffer* const* in = args.in + 1 + STATES;
-    Buffer* const* results = in + 6 + STATES;
+    Buffer* const* results = in + INITIAL + STATES;
     gates = G * s.hidden;
     ranks = ranks_for(device, 4.0 * s.valid() * gates * (s.features + s.hidden));
     dy = floats(args.in[0]);
@@ -35,8 +35,8 @@ class Backward {
     gates_row = padded(gates);
     for (int i = 0; i < STATES; i++) {
       dfinal[i] = floats(args.in[1 + i]);
-      initial[i] = floats(in[6 + i]);
-      dinitial[i] = floats(args.out[6 + i]);
+      initial[i] = floats(in[INITIAL + i]);
+      dinitial[i] = floats(args.out[INITIAL + i]);
       dstate[i] = scratch_floats(device, s.n * row);
     }
     recurrent = device->packed(device, in[2], PACKED_NATURAL, panels_of(s.hidden) * NR * gates, &recurrent_fresh);

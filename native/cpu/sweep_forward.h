@@ -9,7 +9,7 @@ template <class Cell>
 class Forward {
  public:
   static constexpr int G = Cell::gates, INNER = Cell::inner_gates, OUTER = G - INNER, STATES = Cell::states;
-  static constexpr int KEEP = Cell::saved, SAVED = KEEP + STATES - 1;
+  static constexpr int KEEP = Cell::saved, SAVED = KEEP + STATES - 1, INITIAL = OPTIONS + STATES;
 
   // in: x, weight_ih, weight_hh, bias_ih, bias_hh, lengths, initial states; out: output, final states, saved if
   // training.
@@ -19,7 +19,7 @@ class Forward {
     y = floats(args.out[0]);
     saved = args.outputs > 1 + STATES ? floats(args.out[1 + STATES]) : nullptr;
     for (int i = 0; i < STATES; i++) {
-      initial[i] = floats(args.in[6 + i]);
+      initial[i] = floats(args.in[INITIAL + i]);
       final[i] = floats(args.out[1 + i]);
     }
     input = gates_of(s, args.in[1], s.features, args.in[3], 0, G);

@@ -148,7 +148,7 @@ export abstract class Recurrent<S extends string> extends Module {
         lengths,
       },
       initial as Partial<Record<S, Tensor>>,
-      suffix.endsWith("_reverse"),
+      { reverse: suffix.endsWith("_reverse") },
     );
   }
 

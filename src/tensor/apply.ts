@@ -62,7 +62,8 @@ export function view(t: Tensor, shape: readonly number[]): Tensor {
 export function applyFused<A>(op: Fused<A>, inputs: readonly MaybeTensor[], attrs: A): Tensor[] {
   const device = commonDevice(op.name, inputs);
   const plan = op.shape(inputs, attrs);
-  if (isComposing() || !device.has(op.name)) return scope(() => op.compose(inputs, attrs).map((t) => view(t, t.shape)));
+  const covered = device.has(op.name) && (op.kernel?.(inputs, attrs) ?? true);
+  if (isComposing() || !covered) return scope(() => op.compose(inputs, attrs).map((t) => view(t, t.shape)));
   const wanted = isRecording() && inputs.some((t) => t?.requiresGrad);
   const specs = wanted && op.saved ? op.saved(inputs, attrs, device.kernelInfo(op.name)) : [];
   const all = launch(device, op.name, inputs, plan, specs);

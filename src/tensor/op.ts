@@ -27,9 +27,12 @@ export interface Applied<A> {
   readonly needs: readonly boolean[];
 }
 
-/** An argument of a test case: values given, or drawn uniformly from `[low, high)` (default -1, 1). */
+/**
+ * An argument of a test case: values given, or drawn uniformly from `[low, high)` (default -1, 1).
+ * A constant one, such as a dropout mask, gets no gradient.
+ */
 export type CaseInput =
-  | { readonly shape: Shape; readonly dtype?: DType; readonly low?: number; readonly high?: number }
+  | { readonly shape: Shape; readonly dtype?: DType; readonly low?: number; readonly high?: number; readonly constant?: boolean }
   | { readonly shape: Shape; readonly dtype?: DType; readonly values: readonly number[] }
   | null;
 
@@ -64,6 +67,8 @@ export interface Fused<A = undefined> {
   readonly name: string;
   shape(inputs: readonly MaybeSpec[], attrs: A): Plan;
   compose(inputs: readonly MaybeTensor[], attrs: A): readonly Tensor[];
+  /** Whether the kernels cover such a call; the composition runs where they do not. They do by default. */
+  kernel?(inputs: readonly MaybeSpec[], attrs: A): boolean;
   /** Buffers that the forward kernel leaves for the backward kernel; `info` is what the kernel states about itself. */
   saved?(inputs: readonly MaybeSpec[], attrs: A, info: number): readonly Spec[];
   cases(): readonly Case<A>[];

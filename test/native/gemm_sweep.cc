@@ -162,6 +162,8 @@ void sweep(const oracle::Cell& cell, int n, int steps, int features, int hidden,
                              options.bias ? array(p.bias_ih) : nullptr,
                              options.bias ? array(p.bias_hh) : nullptr,
                              options.lengths ? lengths : nullptr};
+  in.resize(14 + cell.states, nullptr);  // options and update masks
+  const size_t initial = in.size();
   std::vector<Buffer*> grads = {array(p.dy)};
   for (int i = 0; i < cell.states; i++) {
     in.push_back(options.initial ? array(p.initial[i]) : nullptr);
@@ -191,6 +193,7 @@ void sweep(const oracle::Cell& cell, int n, int steps, int features, int hidden,
                                                            options.bias ? &want.dbias_hh : nullptr,
                                                            nullptr};
     for (const auto* g : gradients) back.push_back(g ? make(g->size()) : nullptr);
+    back.resize(initial, nullptr);
     for (int i = 0; i < cell.states; i++) back.push_back(options.initial ? make(n * hidden) : nullptr);
     device.call(kernels, (name + ".backward").c_str(), all, back, ints);
     if (threads == 1) {
@@ -204,7 +207,7 @@ void sweep(const oracle::Cell& cell, int n, int steps, int features, int hidden,
       for (int i = 0; i < 5; i++)
         if (back[i]) check(what, names[i], at(back[i]), *gradients[i], n * steps + steps * rows);
       for (int i = 0; i < cell.states; i++)
-        if (back[6 + i]) check(what, "dinitial", at(back[6 + i]), want.dinitial[i], steps * rows);
+        if (back[initial + i]) check(what, "dinitial", at(back[initial + i]), want.dinitial[i], steps * rows);
       // gradients that are not wanted are left out, and the others stay what they were
       for (size_t skip = 0; skip < back.size(); skip++) {
         if (!back[skip]) continue;

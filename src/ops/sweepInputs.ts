@@ -1,0 +1,160 @@
+import { sameShape, showShape, type MaybeSpec, type MaybeTensor, type Shape, type Spec } from "../tensor/op.js";
+import type { Tensor } from "../tensor/tensor.js";
+import type { CellSpec } from "./sweep.js";
+
+type AnyCell = Pick<CellSpec<string, string, string>, "gates" | "states" | "vectors" | "recurrent" | "normed" | "inner">;
+
+export interface SweepAttrs {
+  /** From the last valid step to the first. */
+  readonly reverse: boolean;
+  /** Bound of a cell state; 0 for none. */
+  readonly cellClip?: number;
+  /** Whether the next step is given the normalised cell state instead of the state itself. */
+  readonly carryNormalised?: boolean;
+  /** Applied to the projection. */
+  readonly outputActivation?: "linear" | "tanh" | "sigmoid";
+}
+
+/**
+ * Inputs of one sweep of one layer in one direction. H units; P numbers of h, H unless there is a projection.
+ * A mask may have 1 in place of N or T, and gets no gradient.
+ */
+export interface SweepInputs {
+  /** [N, T, I]; or W x + b itself, [N, T, gates * H], where there is no weightIh. */
+  readonly x: Tensor;
+  /** [gates * H, I] */
+  readonly weightIh?: MaybeTensor;
+  /** [gates * H, P], or [gates * H] of a diagonal recurrence */
+  readonly weightHh: Tensor;
+  /** [gates * H]; added after the normalisation of what it belongs to, as is biasHh. */
+  readonly biasIh?: MaybeTensor;
+  /** [gates * H] */
+  readonly biasHh?: MaybeTensor;
+  /** int32 [N]: valid steps of each row; all by default. */
+  readonly lengths?: MaybeTensor;
+  /** [gates * H]: the recurrent product is layer-normalised, all gates of it together, and multiplied by this. */
+  readonly gainHh?: MaybeTensor;
+  /** [vectors, H]: the weights of each unit alone. */
+  readonly vectors?: MaybeTensor;
+  /** [P, H]: h is this projection of what the cell gives. */
+  readonly weightHr?: MaybeTensor;
+  /** [P] */
+  readonly biasHr?: MaybeTensor;
+  /** [H]: the cell state is layer-normalised and multiplied by this. */
+  readonly gainC?: MaybeTensor;
+  /** [H] */
+  readonly biasC?: MaybeTensor;
+  /** [N, T, P]: what h is multiplied by where the recurrent product reads it. */
+  readonly dropHidden?: MaybeTensor;
+  /** [N, T, H]: what the candidate value is multiplied by. */
+  readonly dropCandidate?: MaybeTensor;
+  /** By state, [N, T, H] ([N, T, P] of h): m in m * new + (1 - m) * old. */
+  readonly update?: Readonly<Record<string, MaybeTensor>>;
+}
+
+const names = [
+  "x",
+  "weightIh",
+  "weightHh",
+  "biasIh",
+  "biasHh",
+  "lengths",
+  "gainHh",
+  "vectors",
+  "weightHr",
+  "biasHr",
+  "gainC",
+  "biasC",
+  "dropHidden",
+  "dropCandidate",
+] as const;
+
+/** The inputs of a sweep op by name; `update` and `initial` are lists in the order of the states. */
+export type Named<T> = Record<(typeof names)[number], T | null> & { readonly update: (T | null)[]; readonly initial: (T | null)[] };
+
+/** Names a list of inputs: those of `names`, the update masks, the initial states. */
+export function inputsOf<T>({ states }: AnyCell, list: readonly (T | null)[]): Named<T> {
+  const named = Object.fromEntries(names.map((name, i) => [name, list[i] ?? null])) as Record<(typeof names)[number], T | null>;
+  const rest = list.slice(names.length);
+  const part = (from: number) => states.map((_, i) => rest[from + i] ?? null);
+  return { ...named, update: part(0), initial: part(states.length) };
+}
+
+/** The list that `inputsOf` names. */
+export function listed<T>(
+  { states }: AnyCell,
+  inputs: Partial<Record<(typeof names)[number], T | null>>,
+  update: Readonly<Partial<Record<string, T | null>>> = {},
+  initial: Readonly<Partial<Record<string, T | null>>> = {},
+): (T | null)[] {
+  return [...names.map((name) => inputs[name] ?? null), ...states.map((s) => update[s] ?? null), ...states.map((s) => initial[s] ?? null)];
+}
+
+/** Whether weights, biases, lengths and initial states are all there is. */
+export function isPlain({ recurrent }: AnyCell, inputs: Named<unknown>, { cellClip = 0 }: SweepAttrs): boolean {
+  const options = names.slice(names.indexOf("gainHh")).map((name) => inputs[name]);
+  return inputs.weightIh !== null && recurrent !== "diagonal" && cellClip === 0 && [...options, ...inputs.update].every((o) => o === null);
+}
+
+/** How far each mask moves with the row and with the step, in elements: for the kernels. */
+export function maskStrides({ dropHidden, dropCandidate, update }: Named<Spec>): number[] {
+  return [dropHidden, dropCandidate, ...update].flatMap((mask) => {
+    if (!mask) return [0, 0];
+    const [n, steps, width] = mask.shape;
+    return [n > 1 ? steps * width : 0, steps > 1 ? width : 0];
+  });
+}
+
+/** The sizes of a sweep. @throws naming the input that does not fit. */
+export function checkSweep(name: string, cell: AnyCell, inputs: Named<Spec>, attrs: SweepAttrs) {
+  const { x, weightIh, weightHh, lengths, weightHr } = inputs;
+  const fail = (message: string) => {
+    throw new RangeError(`${name}: ${message}`);
+  };
+  const expect = (what: string, spec: MaybeSpec, shape: Shape) => {
+    if (spec && !sameShape(spec.shape, shape)) fail(`${what} must be ${showShape(shape)} but is ${showShape(spec.shape)}`);
+  };
+  if (!x || x.shape.length !== 3) return fail(`x must be [N, T, I] but is ${showShape(x?.shape ?? [])}`);
+  if (!weightHh) return fail("weightHh is absent");
+  const [n, steps, features] = x.shape;
+  const rows = weightHh.shape[0];
+  const hidden = rows / cell.gates.length;
+  const width = weightHr ? weightHr.shape[0] : hidden;
+  if (x.dtype === "int32") throw new TypeError(`${name}: x must be float32 or float64 but is int32`);
+  const floating = Object.entries(inputs)
+    .flatMap(([what, spec]) => (what === "lengths" ? [] : spec))
+    .filter((spec) => spec !== null);
+  if (floating.some((spec) => spec.dtype !== x.dtype))
+    throw new TypeError(
+      `${name}: weights, masks and states must be ${x.dtype} as x but are ${floating.map((spec) => spec.dtype).join(", ")}`,
+    );
+  if (weightIh) expect("weightIh", weightIh, [rows, features]);
+  else expect("x without weightIh", x, [n, steps, rows]);
+  expect("weightHh", weightHh, cell.recurrent === "diagonal" ? [rows] : [rows, width]);
+  for (const what of ["biasIh", "biasHh", "gainHh"] as const) expect(what, inputs[what], [rows]);
+  expect("lengths", lengths, [n]);
+  expect("vectors", inputs.vectors, [cell.vectors?.length ?? 0, hidden]);
+  expect("weightHr", weightHr, [width, hidden]);
+  expect("biasHr", inputs.biasHr, [width]);
+  for (const what of ["gainC", "biasC"] as const) expect(what, inputs[what], [hidden]);
+  const mask = (what: string, spec: MaybeSpec, last: number) => {
+    if (!spec) return;
+    const [rowsOf, stepsOf, lastOf] = spec.shape;
+    if (spec.shape.length !== 3 || (rowsOf !== n && rowsOf !== 1) || (stepsOf !== steps && stepsOf !== 1) || lastOf !== last)
+      fail(`${what} must be ${showShape([`${n} or 1`, `${steps} or 1`, last])} but is ${showShape(spec.shape)}`);
+  };
+  mask("dropHidden", inputs.dropHidden, width);
+  mask("dropCandidate", inputs.dropCandidate, hidden);
+  cell.states.forEach((state, i) => {
+    const last = state === "h" ? width : hidden;
+    expect(`state ${state}`, inputs.initial[i], [n, last]);
+    mask(`update of ${state}`, inputs.update[i], last);
+  });
+  if ((inputs.vectors === null) !== (cell.vectors === undefined))
+    fail(`vectors ${cell.vectors ? "are absent" : "are not what this cell has"}`);
+  if ((inputs.biasHr && !weightHr) || (inputs.biasC && !inputs.gainC)) fail("biasHr needs weightHr, and biasC needs gainC");
+  if (inputs.gainC && cell.normed === undefined) fail("the cell has no state to normalise");
+  if (cell.recurrent === "diagonal" && (inputs.gainHh ?? weightHr)) fail("a diagonal recurrence takes neither gainHh nor weightHr");
+  if (attrs.cellClip !== undefined && !(attrs.cellClip >= 0)) fail(`cellClip must be at least 0 but is ${attrs.cellClip}`);
+  return { n, steps, features, hidden, width };
+}
