@@ -35,7 +35,7 @@ export interface OptimizerState<T = Tensor> {
 export abstract class Optimizer {
   /** A factor on `lr` by the number of steps made; null for none. */
   schedule: Schedule | null = null;
-  private readonly named: ReadonlyMap<string, Tensor>;
+  protected readonly named: ReadonlyMap<string, Tensor>;
   private readonly counts = new Map<string, number>();
   private readonly memory = new Map<string, Record<string, Tensor>>();
   private made = 0;
