@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { device, GRU, LSTM, noGrad, RNN, scope, sum, tensor, type Tensor } from "../src/index.js";
+import { device, GRU, IndRNN, LSTM, MGU, noGrad, RNN, scope, sum, tensor, type Tensor } from "../src/index.js";
 import { mul } from "../src/ops/elementwise.js";
 import { concat, slice } from "../src/ops/movement.js";
 import { Generator, uniform } from "../src/tensor/random.js";
@@ -15,6 +15,12 @@ const layers: Record<string, Make> = {
   LSTM: (i, h, o) => new LSTM(i, h, o),
   "GRU after": (i, h, o) => new GRU(i, h, o),
   "GRU before": (i, h, o) => new GRU(i, h, { ...o, reset: "before" }),
+  "GRU write": (i, h, o) => new GRU(i, h, { ...o, update: "write" }),
+  "LSTM peephole": (i, h, o) => new LSTM(i, h, { ...o, peephole: true }),
+  "LSTM coupled": (i, h, o) => new LSTM(i, h, { ...o, coupled: "input" }),
+  "LSTM layer norm": (i, h, o) => new LSTM(i, h, { ...o, layerNorm: true }),
+  MGU: (i, h, o) => new MGU(i, h, o),
+  IndRNN: (i, h, o) => new IndRNN(i, h, o),
 };
 
 // float32 sums of at most a few hundred terms of order one.

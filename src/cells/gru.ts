@@ -1,40 +1,73 @@
-import { add, mul, sigmoid, sub, tanh } from "../ops/elementwise.js";
-import { defineCell } from "../ops/sweep.js";
+import { add, mul, sub } from "../ops/elementwise.js";
+import { defineCell, type Cell } from "../ops/sweep.js";
+import { checkChoice, checkOptions } from "../tensor/check.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { activationsOf, type CellActivations } from "./activation.js";
+
+/** The readings of the gated recurrent unit. */
+export interface GRUVariant extends CellActivations {
+  /** Where the reset gate acts: `"after"` the recurrent product as PyTorch and cuDNN (default), or `"before"` it as Cho et al. 2014. */
+  readonly reset?: "after" | "before";
+  /**
+   * What the update gate z does when it is 1: `"keep"` the old state as PyTorch and Cho et al. 2014 (default), or
+   * `"write"` the new one, as Chung et al. 2014 and most textbooks.
+   */
+  readonly update?: "keep" | "write";
+}
+
+export type GRUCell = Cell<"r" | "z" | "n", "h">;
 
 type Gates = Record<"r" | "z" | "n", Tensor>;
 
-const reset = (wx: Gates, rh: Gates) => sigmoid(add(wx.r, rh.r));
+/** Those that have native kernels. */
+const kernels: readonly string[] = ["gru", "gru_before"];
 
-/** (1 - z) * n + z * h, with z = sigmoid(W_z x + U_z h): z keeps the old state, as in PyTorch. */
-function update(wx: Gates, rh: Gates, n: Tensor, h: Tensor): Tensor {
-  const z = sigmoid(add(wx.z, rh.z));
-  return add(n, mul(z, sub(h, n)));
-}
+const cells = new Map<string, GRUCell>();
 
 /**
- * Gated recurrent unit with the reset gate after the recurrent product, as PyTorch and cuDNN have it,
- * gate order r, z, n:
+ * Gated recurrent unit (Cho et al. 2014), gate order r, z, n as PyTorch:
  *
  *     r = sigmoid(W_r x_t + U_r h_{t-1})   z = sigmoid(W_z x_t + U_z h_{t-1})
- *     n = tanh(W_n x_t + b_in + r * (U_n h_{t-1} + b_hn))
- *     h_t = (1 - z) * n + z * h_{t-1}
+ *     n = tanh(W_n x_t + b_in + r * (U_n h_{t-1} + b_hn))     reset after
+ *     n = tanh(W_n x_t + b_in + U_n (r * h_{t-1}) + b_hn)     reset before
+ *     h_t = (1 - z) * n + z * h_{t-1}                         update keeps
+ *     h_t = (1 - z) * h_{t-1} + z * n                         update writes
+ *
+ * The same variant is the same cell.
  */
-export const gru = defineCell({
-  name: "gru",
-  gates: ["r", "z", "n"],
-  states: ["h"],
-  step: (wx, rh, { h }) => ({ h: update(wx, rh, tanh(add(wx.n, mul(reset(wx, rh), rh.n))), h) }),
-});
+export function gruCell(variant: GRUVariant = {}): GRUCell {
+  checkOptions("GRU", variant, ["reset", "update", "activation", "recurrentActivation"]);
+  const { reset = "after", update = "keep" } = variant;
+  checkChoice("GRU", "reset", reset, ["after", "before"]);
+  checkChoice("GRU", "update", update, ["keep", "write"]);
+  const { phi, sigma, suffix } = activationsOf("GRU", variant);
+  const name = ["gru", reset === "before" && "before", update === "write" && "write"].filter(Boolean).join("_") + suffix;
+  const known = cells.get(name);
+  if (known) return known;
 
-/**
- * Gated recurrent unit with the reset gate before the recurrent product, as Cho et al. 2014 have it:
- * n = tanh(W_n x_t + b_in + U_n (r * h_{t-1}) + b_hn), the rest as in `gru`.
- */
-export const gruBefore = defineCell({
-  name: "gru_before",
-  gates: ["r", "z", "n"],
-  states: ["h"],
-  inner: { gates: ["n"], of: (wx, rh, { h }) => mul(reset(wx, rh), h) },
-  step: (wx, rh, { h }) => ({ h: update(wx, rh, tanh(add(wx.n, rh.n)), h) }),
-});
+  const gate = (which: "r" | "z", wx: Gates, rh: Pick<Gates, "r" | "z">) => sigma(add(wx[which], rh[which]));
+  const cell = defineCell<"r" | "z" | "n", "h">({
+    name,
+    gates: ["r", "z", "n"],
+    states: ["h"],
+    ...(reset === "before" && { inner: { gates: ["n"], of: (wx, rh, { h }) => mul(gate("r", wx, rh), h) } }),
+    fused: kernels.includes(name),
+    step(wx, rh, { h }, { drop }) {
+      const z = gate("z", wx, rh);
+      const recurrent = reset === "before" ? rh.n : mul(gate("r", wx, rh), rh.n);
+      const n = drop(phi(add(wx.n, recurrent)));
+      return { h: update === "keep" ? add(n, mul(z, sub(h, n))) : add(h, mul(z, sub(n, h))) };
+    },
+  });
+  cells.set(name, cell);
+  return cell;
+}
+
+/** The usual one, as PyTorch has it: reset after, update keeps. */
+export const gru = gruCell();
+/** The one of Cho et al. 2014: reset before, update keeps. */
+export const gruBefore = gruCell({ reset: "before" });
+/** Reset after, update writes. */
+export const gruWrite = gruCell({ update: "write" });
+/** Reset before, update writes. */
+export const gruBeforeWrite = gruCell({ reset: "before", update: "write" });

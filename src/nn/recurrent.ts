@@ -1,131 +1,160 @@
-import { concat, reshape, slice, stack } from "../ops/movement.js";
+import { mul } from "../ops/elementwise.js";
+import { linear } from "../ops/matmul.js";
+import { concat, expand, reshape, slice, stack } from "../ops/movement.js";
+import { layerNorm } from "../ops/norm.js";
 import { sweep, type Cell } from "../ops/sweep.js";
-import { dropout } from "../ops/random.js";
-import { checkCount, checkNumber, checkOptions } from "../tensor/check.js";
-import { tensor, zeros } from "../tensor/create.js";
-import { sameShape, showShape } from "../tensor/op.js";
-import { defaultGenerator, uniform, type Generator } from "../tensor/random.js";
+import { checkCount, checkOptions } from "../tensor/check.js";
+import { full, tensor, zeros } from "../tensor/create.js";
+import { isDebugging } from "../tensor/debug.js";
+import { sameShape, showShape, type MaybeTensor } from "../tensor/op.js";
+import { defaultGenerator, type Generator } from "../tensor/random.js";
 import { scope } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { checkMasks, drawMasks, type Masks, type MaskSizes } from "./masks.js";
 import { inference } from "./mode.js";
 import { Module, place, type Placement } from "./module.js";
+import { drawParameters, type Structure } from "./recurrentParameters.js";
+import { regularisationOf, regularisationOptions, type Regularisation, type RegularisationOptions } from "./regularisation.js";
 import { Stream } from "./stream.js";
 
 /** Options of every recurrent layer. */
-export interface RecurrentOptions extends Placement {
+export interface RecurrentOptions extends RegularisationOptions, Placement {
   /** Layers stacked on top of each other. Default 1. */
   readonly layers?: number;
   /** Run a second sweep from the end to the start and concatenate the outputs. Default false. */
   readonly bidirectional?: boolean;
+  /** Run the one sweep from the end to the start; output t still belongs to input t. Default false. */
+  readonly reverse?: boolean;
   /** Default true. */
   readonly bias?: boolean;
-  /** Probability of zeroing an output between layers while training. Default 0. */
-  readonly dropout?: number;
-  /** Source of the initial weights and of dropout. Default: the process's generator. */
+  /** Source of the initial weights and of all masks. Default: the process's generator. */
   readonly generator?: Generator;
 }
 
-export const recurrentOptions = ["layers", "bidirectional", "bias", "dropout", "generator", "device", "dtype"] as const;
+export const recurrentOptions = [
+  "layers",
+  "bidirectional",
+  "reverse",
+  "bias",
+  ...regularisationOptions,
+  "generator",
+  "device",
+  "dtype",
+] as const;
 
 /** What a forward pass may be given beside x. */
 export interface ForwardOptions<S extends string> {
-  /** Initial states, each [layers * directions, N, H]; zero by default. */
+  /** Initial states, each [layers * directions, N, H] ([.., P] of a projected h); zero by default. */
   readonly state?: Readonly<Record<S, Tensor>>;
   /** Valid steps of each row, 0 to T; all by default. */
   readonly lengths?: readonly number[] | Int32Array;
+  /**
+   * 1 where a step counts and 0 where all states stay as they are and the output repeats, [N, T], in any places: Keras'
+   * masks. Every step by default.
+   */
+  readonly update?: Tensor;
+  /** Exactly these masks, in training as in inference, instead of drawn ones: see `drawMasks`. */
+  readonly masks?: Masks<S>;
+}
+
+/** One sweep among those of a stack. */
+interface Sweep<S extends string> {
+  readonly suffix: string;
+  readonly index: number;
+  readonly reverse: boolean;
+  readonly lengths: Tensor | null;
+  readonly state: Readonly<Record<S, Tensor>> | undefined;
+  readonly masks: Masks<S>;
+  readonly update: Readonly<Record<S, MaybeTensor>>;
 }
 
 /**
  * A stack of recurrent layers over one cell, with PyTorch's parameter names, gate order and initialisation: every
  * parameter uniform in [-1/sqrt(H), 1/sqrt(H)], `weight_ih_l{k}`, `weight_hh_l{k}`, `bias_ih_l{k}`, `bias_hh_l{k}`,
- * with `_reverse` for the second direction.
+ * with `_reverse` for the second direction of a bidirectional stack.
  */
 export abstract class Recurrent<S extends string> extends Module {
   readonly layers: number;
   readonly directions: 1 | 2;
-  readonly dropout: number;
+  readonly reverse: boolean;
   private readonly generator: Generator | undefined;
+  private readonly regularisation: Regularisation<S>;
+  private readonly stateNames: readonly S[];
 
+  /** @throws on an option that is out of range, or that contradicts another or the cell. */
   protected constructor(
-    protected readonly cell: Cell<string, S>,
+    protected readonly cell: Cell,
     readonly inputSize: number,
     readonly hiddenSize: number,
-    { layers = 1, bidirectional = false, bias = true, dropout = 0, generator, ...placement }: RecurrentOptions,
+    { layers = 1, bidirectional = false, reverse = false, bias = true, generator, device, dtype, ...regularisation }: RecurrentOptions,
+    private readonly structure: Structure = {},
   ) {
     super();
     const where = new.target.name;
     checkCount(where, "inputSize", inputSize);
     checkCount(where, "hiddenSize", hiddenSize);
     checkCount(where, "layers", layers);
-    checkNumber(where, "dropout", dropout, 0, 1);
+    if (bidirectional && reverse) throw new RangeError(`${where}: bidirectional already has a reverse direction; give one of the two`);
     this.layers = layers;
     this.directions = bidirectional ? 2 : 1;
-    this.dropout = dropout;
+    this.reverse = reverse;
     this.generator = generator;
-    const bound = 1 / Math.sqrt(hiddenSize);
-    const rows = cell.gates.length * hiddenSize;
-    const settings = { low: -bound, high: bound, generator, requiresGrad: true, ...place(placement) };
-    const draw = (shape: readonly number[]) => uniform(shape, settings);
+    this.stateNames = (structure.stateNames ?? cell.states) as readonly S[];
+    const hasCandidate = structure.candidate ?? cell.gates.some((gate) => gate === "g" || gate === "n");
+    this.regularisation = regularisationOf(where, regularisation, this.stateNames, hasCandidate);
+    const settings = { generator, ...place({ device, dtype }) };
     for (let layer = 0; layer < layers; layer++) {
-      for (const suffix of this.suffixes(layer)) {
-        this.register(`weight_ih_${suffix}`, draw([rows, layer === 0 ? inputSize : hiddenSize * this.directions]));
-        this.register(`weight_hh_${suffix}`, draw([rows, hiddenSize]));
-        if (!bias) continue;
-        this.register(`bias_ih_${suffix}`, draw([rows]));
-        this.register(`bias_hh_${suffix}`, draw([rows]));
-      }
+      const inputs = layer === 0 ? inputSize : this.outputSize;
+      for (const suffix of this.suffixes(layer))
+        for (const [name, parameter] of drawParameters(cell, { inputs, hidden: hiddenSize, bias }, structure, settings))
+          this.register(`${name}_${suffix}`, parameter);
     }
   }
 
-  /** Size of the last axis of the output: H, or 2H if bidirectional. */
+  /** Size of the last axis of the output: H, or that of the projection, times the directions. */
   get outputSize(): number {
-    return this.hiddenSize * this.directions;
+    return this.width * this.directions;
   }
 
   /** Zero states for a batch of `rows`, each [layers * directions, rows, H]. */
   initialState(rows: number): Record<S, Tensor> {
     const { device, dtype } = this.parameter("weight_hh_l0")!;
-    const shape = [this.layers * this.directions, rows, this.hiddenSize];
-    return this.named(() => zeros(shape, { device, dtype }));
+    return this.named((s) => zeros([this.layers * this.directions, rows, this.widthOf(s)], { device, dtype }));
+  }
+
+  /**
+   * The masks that a training pass over `rows` sequences of `steps` steps draws, from the same generator. Given to
+   * `forward`, they make a pass that can be repeated.
+   */
+  drawMasks(rows: number, steps: number): Masks<S> {
+    checkCount(`${this.constructor.name}.drawMasks`, "rows", rows, 0);
+    checkCount(`${this.constructor.name}.drawMasks`, "steps", steps, 0);
+    const { device, dtype } = this.parameter("weight_hh_l0")!;
+    return drawMasks(this.maskSizes(), this.regularisation, rows, steps, { device, dtype, generator: this.generator ?? defaultGenerator });
   }
 
   /**
    * Runs x [N, T, inputSize] through the stack.
    *
    * Returns `output` [N, T, H * directions] of the last layer, zero after each row's last valid step, and the final
-   * `state`, each [layers * directions, N, H], frozen at the last valid step (layer-major, then direction). The
-   * second direction starts at each row's last valid step. To go on in a later batch, pass the state on, detached.
+   * `state`, each [layers * directions, N, H], frozen at the last valid step (layer-major, then direction); a projected
+   * h has P numbers instead of H. The second direction starts at each row's last valid step. To go on in a later batch,
+   * pass the state on, detached.
    *
-   * @throws on a wrong shape, a length outside 0..T or not an integer, an unknown option.
+   * @throws on a wrong shape, a length outside 0..T or not an integer, an unknown option; in `debug` mode on an initial
+   * state that is not finite.
    */
   forward(x: Tensor, options: ForwardOptions<S> = {}): { output: Tensor; state: Record<S, Tensor> } {
-    const where = `${this.constructor.name}.forward`;
-    checkOptions(where, options, ["state", "lengths"]);
-    if (x.shape.length !== 3 || x.shape[2] !== this.inputSize)
-      throw new RangeError(`${where}: x must be [N, T, ${this.inputSize}] but is ${showShape(x.shape)}`);
-    this.checkState(where, x.shape[0], options.state);
     return scope(() => {
-      const lengths = options.lengths ? checkLengths(where, x, options.lengths) : null;
-      const finals: Record<S, Tensor>[] = [];
-      let input = x;
-      for (let layer = 0; layer < this.layers; layer++) {
-        if (layer > 0 && this.dropout > 0 && this.training)
-          input = dropout(input, this.dropout, { generator: this.generator ?? defaultGenerator });
-        const outputs = this.suffixes(layer).map((suffix, direction) => {
-          const { output, state } = this.sweepOne(input, suffix, lengths, options.state, layer * this.directions + direction);
-          finals.push(state);
-          return output;
-        });
-        input = outputs.length === 1 ? outputs[0] : concat(outputs, 2);
-      }
-      return { output: input, state: this.named((s) => this.join(finals.map((state) => state[s]))) };
+      const { output, state } = this.run(x, options);
+      return { output, state };
     });
   }
 
-  /** A stream over one sequence: the state stays on the device from step to step. @throws if bidirectional. */
+  /** A stream over one sequence: the state stays on the device from step to step. @throws if bidirectional or reverse. */
   override stream(): Stream {
-    if (this.directions === 2)
-      throw new Error(`${this.constructor.name}.stream: a bidirectional layer needs the whole sequence and cannot be streamed`);
+    const kind = this.directions === 2 ? "bidirectional" : this.reverse ? "reverse" : null;
+    if (kind) throw new Error(`${this.constructor.name}.stream: a ${kind} layer needs the whole sequence and cannot be streamed`);
     const { device, dtype } = this.parameter("weight_hh_l0")!;
     return new Stream(
       (x, state) => inference(this, () => this.forward(x, { state: state as Record<S, Tensor> })),
@@ -135,35 +164,101 @@ export abstract class Recurrent<S extends string> extends Module {
     );
   }
 
-  private sweepOne(x: Tensor, suffix: string, lengths: Tensor | null, state: Readonly<Record<S, Tensor>> | undefined, index: number) {
-    const initial = state ? this.named((s) => this.part(state[s], index)) : {};
-    return sweep(
+  /** The work of `forward`, which also gives what was projected, [N, T, H * directions] of the last layer. */
+  protected run(x: Tensor, options: ForwardOptions<S>): { output: Tensor; state: Record<S, Tensor>; hidden?: Tensor } {
+    const where = `${this.constructor.name}.forward`;
+    checkOptions(where, options, ["state", "lengths", "update", "masks"]);
+    if (x.shape.length !== 3 || x.shape[2] !== this.inputSize)
+      throw new RangeError(`${where}: x must be [N, T, ${this.inputSize}] but is ${showShape(x.shape)}`);
+    const [rows, steps] = x.shape;
+    const { state, update: counts } = options;
+    this.checkState(where, rows, state);
+    if (counts && !sameShape(counts.shape, [rows, steps]))
+      throw new RangeError(`${where}: update must be ${showShape([rows, steps])} but is ${showShape(counts.shape)}`);
+    if (options.masks) checkMasks(where, options.masks, this.maskSizes(), rows, steps);
+    const masks = options.masks ?? (this.training ? this.drawMasks(rows, steps) : {});
+    const lengths = options.lengths ? checkLengths(where, x, options.lengths) : null;
+    const expected = options.masks || this.training ? undefined : this.expectations(x);
+    const counted = counts && this.named((s) => expand(reshape(counts, [rows, steps, 1]), [rows, steps, this.widthOf(s)]));
+    const masked = (t: Tensor, mask: Tensor | undefined) => (mask ? mul(t, mask) : t);
+
+    const finals: Record<S, Tensor>[] = [];
+    let input = masked(x, masks.input);
+    let hidden: readonly Tensor[] = [];
+    for (let layer = 0; layer < this.layers; layer++) {
+      if (layer > 0) input = masked(input, masks.between?.[layer - 1]);
+      const results = this.suffixes(layer).map((suffix, direction) => {
+        const index = layer * this.directions + direction;
+        const update = this.named((s) => both(masks.update?.[s]?.[index] ?? expected?.[s], counted?.[s]));
+        return this.sweepOne(input, { suffix, index, reverse: this.reverse || direction === 1, lengths, state, masks, update });
+      });
+      finals.push(...results.map((result) => result.state));
+      hidden = results.flatMap((result) => result.hidden ?? []);
+      input = sideBySide(results.map(({ output }) => output));
+    }
+    const output = masked(input, masks.output);
+    const states = this.named((s) => stacked(finals.map((final) => final[s])));
+    return { output, state: states, ...(hidden.length > 0 && { hidden: sideBySide(hidden) }) };
+  }
+
+  private sweepOne(x: Tensor, { suffix, index, reverse, lengths, state, masks, update }: Sweep<S>) {
+    const parameter = (name: string) => this.parameter(`${name}_${suffix}`);
+    const [weightIh, weightHh] = [parameter("weight_ih")!, parameter("weight_hh")!];
+    const [biasIh, gainIh] = [parameter("bias_ih"), parameter("gain_ih")];
+    const { structure } = this;
+    const inner = <T>(values: Readonly<Partial<Record<S, T>>>) =>
+      Object.fromEntries(this.cell.states.map((s, i) => [s, values[this.stateNames[i]]])) as Partial<Record<string, T>>;
+    const result = sweep(
       this.cell,
       {
-        x,
-        weightIh: this.parameter(`weight_ih_${suffix}`)!,
-        weightHh: this.parameter(`weight_hh_${suffix}`)!,
-        biasIh: this.parameter(`bias_ih_${suffix}`),
-        biasHh: this.parameter(`bias_hh_${suffix}`),
+        ...(gainIh ? { x: layerNorm(linear(x, weightIh), gainIh, biasIh) } : { x, weightIh, biasIh }),
+        weightHh: masks.weight ? mul(weightHh, masks.weight[index]) : weightHh,
+        biasHh: parameter("bias_hh"),
         lengths,
+        gainHh: parameter("gain_hh"),
+        vectors: parameter(structure.vectors ?? "weight_unit"),
+        weightHr: parameter("weight_hr"),
+        biasHr: parameter("bias_hr"),
+        gainC: parameter("gain_c"),
+        biasC: parameter("bias_c"),
+        dropHidden: masks.hidden?.[index],
+        dropCandidate: masks.candidate?.[index],
+        update: inner(update) as Record<string, MaybeTensor>,
       },
-      initial as Partial<Record<S, Tensor>>,
-      { reverse: suffix.endsWith("_reverse") },
+      state ? inner(this.named((s) => part(state[s], index))) : {},
+      {
+        reverse,
+        cellClip: structure.cellClip,
+        carryNormalised: structure.carryNormalised,
+        outputActivation: structure.projection?.activation,
+      },
     );
+    return { ...result, state: this.named((_, i) => result.state[this.cell.states[i]]) };
   }
 
-  /** [layers * directions, N, H] -> [N, H] of one layer and direction. */
-  private part(state: Tensor, index: number): Tensor {
-    const one = state.shape[0] === 1 ? state : slice(state, 0, index, index + 1);
-    return reshape(one, state.shape.slice(1));
+  /** Zoneout in inference: the mask is its own expectation. */
+  private expectations({ device, dtype }: Tensor): Record<S, MaybeTensor> {
+    const { zoneout } = this.regularisation;
+    return this.named((s) => (zoneout[s] > 0 ? full([1, 1, this.widthOf(s)], 1 - zoneout[s], { device, dtype }) : null));
   }
 
-  private join(parts: readonly Tensor[]): Tensor {
-    return parts.length === 1 ? reshape(parts[0], [1, ...parts[0].shape]) : stack(parts, 0);
+  private get width(): number {
+    return this.structure.projection?.size ?? this.hiddenSize;
   }
 
-  private named<T>(make: (state: S) => T): Record<S, T> {
-    return Object.fromEntries(this.cell.states.map((s) => [s, make(s)])) as Record<S, T>;
+  /** Of the state of the cell that is its output, what is projected; of others the number of units. */
+  private widthOf(state: S): number {
+    return this.cell.states[this.stateNames.indexOf(state)] === "h" ? this.width : this.hiddenSize;
+  }
+
+  private maskSizes(): MaskSizes<S> {
+    const { inputSize, outputSize, hiddenSize, layers, directions, width } = this;
+    const weight = this.parameter("weight_hh_l0")!.shape;
+    return { inputSize, outputSize, hiddenSize, layers, directions, width, weight, widths: this.named((s) => this.widthOf(s)) };
+  }
+
+  private named<T>(make: (state: S, index: number) => T): Record<S, T> {
+    return Object.fromEntries(this.stateNames.map((s, i) => [s, make(s, i)])) as Record<S, T>;
   }
 
   private suffixes(layer: number): string[] {
@@ -172,14 +267,34 @@ export abstract class Recurrent<S extends string> extends Module {
 
   private checkState(where: string, rows: number, state: Readonly<Record<S, Tensor>> | undefined): void {
     if (!state) return;
-    checkOptions(`${where}: state`, state, this.cell.states);
-    const shape = [this.layers * this.directions, rows, this.hiddenSize];
-    for (const s of this.cell.states) {
+    checkOptions(`${where}: state`, state, this.stateNames);
+    for (const s of this.stateNames) {
+      const shape = [this.layers * this.directions, rows, this.widthOf(s)];
       const t = state[s] as Tensor | undefined;
       if (!t || !sameShape(t.shape, shape))
         throw new RangeError(`${where}: state.${s} must be ${showShape(shape)} but is ${t ? showShape(t.shape) : "absent"}`);
+      if (isDebugging() && !t.dataSync().every(Number.isFinite)) throw new RangeError(`${where}: state.${s} must be finite but is not`);
     }
   }
+}
+
+/** The product of two masks, either of which may be missing. */
+function both(a: MaybeTensor | undefined, b: MaybeTensor | undefined): MaybeTensor {
+  return a && b ? mul(a, b) : (a ?? b ?? null);
+}
+
+/** [layers * directions, N, H] -> [N, H] of one layer and direction. */
+function part(state: Tensor, index: number): Tensor {
+  const one = state.shape[0] === 1 ? state : slice(state, 0, index, index + 1);
+  return reshape(one, state.shape.slice(1));
+}
+
+function stacked(parts: readonly Tensor[]): Tensor {
+  return parts.length === 1 ? reshape(parts[0], [1, ...parts[0].shape]) : stack(parts, 0);
+}
+
+function sideBySide(parts: readonly Tensor[]): Tensor {
+  return parts.length === 1 ? parts[0] : concat(parts, 2);
 }
 
 /** Valid steps of each row as int32 [N]. @throws RangeError unless there is one integer from 0 to T for each row. */

@@ -40,3 +40,11 @@ export function checkAxis(name: string, { shape }: { readonly shape: Shape }, ax
     throw new RangeError(`${name}: axis must be an integer in [${-rank}, ${rank - 1}] for ${showShape(shape)} but is ${axis}`);
   return axis < 0 ? axis + rank : axis;
 }
+
+/** @throws RangeError unless `value` is one of the choices. */
+export function checkChoice(where: string, name: string, value: unknown, choices: readonly unknown[]): void {
+  if (choices.includes(value)) return;
+  const shown = choices.map((choice) => JSON.stringify(choice));
+  const list = shown.length > 1 ? `${shown.slice(0, -1).join(", ")} or ${shown.at(-1)!}` : shown[0];
+  throw new RangeError(`${where}: ${name} must be ${list} but is ${JSON.stringify(value)}`);
+}

@@ -13,9 +13,10 @@ interface Config {
   readonly proj_size?: number;
 }
 
-function build({ module, input_size: I, hidden_size: H, num_layers: layers, bias, bidirectional, nonlinearity }: Config, place: object) {
+function build(config: Config, place: object) {
+  const { module, input_size: I, hidden_size: H, num_layers: layers, bias, bidirectional, nonlinearity, proj_size: projSize } = config;
   const options = { layers, bias, bidirectional, ...place };
-  if (module === "torch.nn.LSTM") return new LSTM(I, H, options);
+  if (module === "torch.nn.LSTM") return new LSTM(I, H, { ...options, projSize: projSize || undefined });
   if (module === "torch.nn.GRU") return new GRU(I, H, options);
   if (module === "torch.nn.RNN") return new RNN(I, H, { ...options, nonlinearity });
   throw new Error(`no layer stands for ${module}`);
@@ -24,8 +25,6 @@ function build({ module, input_size: I, hidden_size: H, num_layers: layers, bias
 /** torch.nn.RNN, LSTM and GRU. */
 export const torch: Adapter = {
   families: ["torch_rnn", "torch_lstm", "torch_gru"],
-
-  unsupported: (c) => ((c.config as unknown as Config).proj_size ? "proj_size is not there yet" : null),
 
   run(c, place) {
     const config = c.config as unknown as Config;
