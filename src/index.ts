@@ -9,6 +9,7 @@ export { debug } from "./tensor/debug.js";
 export * from "./ops/elementwise.js";
 export * from "./ops/matmul.js";
 export { conv1d, conv2d, type ConvOptions, type PerAxis } from "./ops/conv.js";
+export { hopfieldRetrieve, hopfieldEnergy, type RetrieveOptions } from "./ops/hopfield.js";
 export { unfold, fold, type Windows } from "./ops/unfold.js";
 export * from "./ops/reduce.js";
 export { sequenceMask, reverseSequence } from "./ops/sequence.js";
@@ -48,6 +49,7 @@ export type { Masks } from "./nn/masks.js";
 export * from "./nn/layers.js";
 export * as init from "./nn/init.js";
 export { ConvLSTM1d, ConvLSTM2d, type ConvLSTMOptions, type ConvLSTMState } from "./nn/convlstm.js";
+export { Hopfield, type HopfieldOptions, type HopfieldForwardOptions } from "./nn/hopfield.js";
 export { Stream, type Snapshot, type StateTree } from "./nn/stream.js";
 export * from "./ops/movement.js";
 export * from "./ops/embedding.js";
@@ -78,6 +80,13 @@ export {
 } from "./data/characters.js";
 export { windows, padBatch, type WindowOptions, type PaddedBatch, type PadOptions } from "./data/windows.js";
 export type { Batch, Values } from "./data/batch.js";
+export {
+  HopfieldNetwork,
+  type HopfieldNetworkOptions,
+  type UpdateOptions,
+  type RecallOptions,
+  type Recall,
+} from "./models/hopfieldNetwork.js";
 export {
   LanguageModel,
   type LanguageModelConfig,

@@ -1,13 +1,14 @@
 import { device, type DeviceName } from "../../src/backend/devices.js";
 import type { Computed } from "./adapter.js";
 import { convlstm } from "./adapters/convlstm.js";
+import { hopfield } from "./adapters/hopfield.js";
 import { keras } from "./adapters/keras.js";
 import { torch } from "./adapters/torch.js";
 import { training } from "./adapters/training.js";
 import { familyOf, GoldenCase, type Found, type Place, type Values } from "./case.js";
 
 const adapters = new Map(
-  [torch, keras, convlstm, training].flatMap((adapter) => adapter.families.map((family) => [family, adapter] as const)),
+  [torch, keras, convlstm, hopfield, training].flatMap((adapter) => adapter.families.map((family) => [family, adapter] as const)),
 );
 
 /** What became of one case on one device. */
