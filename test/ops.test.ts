@@ -58,6 +58,14 @@ describe.each(devicesUnderTest())("on %s", (name) => {
       [4, 5, 6],
     ]);
 
+    test("split gives a list that its caller may change", () => {
+      const x = tensor([1, 2, 3], { device: on, requiresGrad: true });
+      const parts = split(x, [1, 1, 1], 0);
+      parts[0] = mul(parts[0], parts[2]);
+      sum(concat(parts, 0)).backward();
+      expect(values(x.grad!)).toEqual([3, 1, 2]);
+    });
+
     test("moving elements", () => {
       expect(values(transpose(x))).toEqual([1, 4, 2, 5, 3, 6]);
       expect(values(transpose(x, [0, -1]))).toEqual([1, 2, 3, 4, 5, 6]);

@@ -2,3 +2,5 @@ export { RNN, type RNNOptions, type RNNState } from "./rnn.js";
 export { LSTM, type LSTMOptions, type LSTMState } from "./lstm.js";
 export { GRU, MGU, type GRUOptions, type GRUState } from "./gru.js";
 export { IndRNN, type IndRNNOptions } from "./indrnn.js";
+export { Jordan, type JordanOptions, type JordanState } from "./jordan.js";
+export { CellLayer, type CellLayerOptions } from "./cellLayer.js";

@@ -253,7 +253,7 @@ export function split(x: Tensor, sizes: readonly number[], axis: number): Tensor
   if (sizes.some((n) => !Number.isInteger(n) || n < 0) || sizes.reduce((a, b) => a + b, 0) !== x.shape[at]) {
     throw new RangeError(`split: sizes must add up to ${x.shape[at]}, axis ${at} of ${showShape(x.shape)}, but are ${showShape(sizes)}`);
   }
-  return apply(splitOp, [x], { axis: at, sizes });
+  return [...apply(splitOp, [x], { axis: at, sizes })];
 }
 
 /** Puts tensors one after another along an axis; their other axes must agree. */

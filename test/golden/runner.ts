@@ -1,14 +1,19 @@
 import { device, type DeviceName } from "../../src/backend/devices.js";
 import type { Computed } from "./adapter.js";
 import { convlstm } from "./adapters/convlstm.js";
+import { haste } from "./adapters/haste.js";
 import { hopfield } from "./adapters/hopfield.js";
+import { jordan } from "./adapters/jordan.js";
 import { keras } from "./adapters/keras.js";
+import { peephole } from "./adapters/peephole.js";
 import { torch } from "./adapters/torch.js";
 import { training } from "./adapters/training.js";
 import { familyOf, GoldenCase, type Found, type Place, type Values } from "./case.js";
 
 const adapters = new Map(
-  [torch, keras, convlstm, hopfield, training].flatMap((adapter) => adapter.families.map((family) => [family, adapter] as const)),
+  [torch, jordan, peephole, haste, keras, convlstm, hopfield, training].flatMap((adapter) =>
+    adapter.families.map((family) => [family, adapter] as const),
+  ),
 );
 
 /** What became of one case on one device. */
