@@ -103,6 +103,12 @@ export { ReduceOnPlateau, type PlateauOptions, type PlateauState } from "./train
 export { ASGD, type ASGDOptions } from "./train/asgd.js";
 export { NonMonotonicTrigger, type TriggerState } from "./train/trigger.js";
 export { activationRegularization, temporalActivationRegularization, type ActivationOptions } from "./train/regularization.js";
+export { gradientFlow, type GradientFlow } from "./train/gradientFlow.js";
+export { drawGradientFlow, type FlowDrawingOptions } from "./train/drawGradientFlow.js";
+export { gateSaturation, type Saturation, type SaturationOptions } from "./train/gateSaturation.js";
+export type { Probe, ProbeOptions } from "./train/probe.js";
+export { spectralRadius } from "./train/spectrum.js";
+export { gradientNormPenalty, pascanuPenalty } from "./train/penalties.js";
 export { clipGradNorm, clipGradValue } from "./train/clip.js";
 export { CarriedState } from "./train/carried.js";
 export {

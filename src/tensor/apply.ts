@@ -55,6 +55,22 @@ export function view(t: Tensor, shape: readonly number[]): Tensor {
   return result;
 }
 
+/** What may stand in for a fused op: its outputs, or null to leave it as it is. */
+export type Substitute = (op: Fused, inputs: readonly MaybeTensor[], attrs: unknown) => readonly Tensor[] | null;
+
+let substitute: Substitute | null = null;
+
+/** @internal Runs `body` with `other` asked first whenever a fused op is applied, except by `other` itself. */
+export function substituting<T>(other: Substitute | null, body: () => T): T {
+  const before = substitute;
+  substitute = other;
+  try {
+    return body();
+  } finally {
+    substitute = before;
+  }
+}
+
 /**
  * Applies a fused op: as one kernel where the device has it, otherwise (or inside `composed`) as its composition.
  * Gradients of gradients go through the composition, whatever the forward ran.
@@ -62,6 +78,9 @@ export function view(t: Tensor, shape: readonly number[]): Tensor {
 export function applyFused<A>(op: Fused<A>, inputs: readonly MaybeTensor[], attrs: A): Tensor[] {
   const device = commonDevice(op.name, inputs);
   const plan = op.shape(inputs, attrs);
+  const other = substitute;
+  const others = other && substituting(null, () => other(op as unknown as Fused, inputs, attrs));
+  if (others) return [...others];
   const covered = device.has(op.name) && (op.kernel?.(inputs, attrs) ?? true);
   if (isComposing() || !covered) return scope(() => op.compose(inputs, attrs).map((t) => view(t, t.shape)));
   const wanted = isRecording() && inputs.some((t) => t?.requiresGrad);

@@ -64,19 +64,22 @@ export interface TrainStep {
 }
 
 const lossOptions = ["loss", "forward", "signal"] as const;
-type Caller<R> = Required<Pick<LossOptions<R>, "loss" | "forward">>;
+/** @internal */
+export type Caller<R> = Required<Pick<LossOptions<R>, "loss" | "forward">>;
 type Batches = Iterable<Batch> | AsyncIterable<Batch>;
 /** Options with which any module will do. */
 type Called<O extends { readonly forward?: unknown }> = O & { readonly forward: NonNullable<O["forward"]> };
 
-function caller<R>(where: string, model: Module, { loss, forward }: LossOptions<R>): Caller<R> {
+/** @internal */
+export function caller<R>(where: string, model: Module, { loss, forward }: LossOptions<R>): Caller<R> {
   return {
     loss: loss ?? ((result, batch) => sequenceLoss(where, result, batch)),
     forward: forward ?? ((inputs, options) => (model as Trainable<R>).forward(inputs, options as never)),
   };
 }
 
-function call<R>({ forward }: Caller<R>, { inputs, lengths }: TensorBatch, state: StateTree | null): R {
+/** @internal */
+export function call<R>({ forward }: Caller<R>, { inputs, lengths }: TensorBatch, state: StateTree | null): R {
   return forward(inputs, { ...(state && { state }), ...(lengths && { lengths }) });
 }
 
