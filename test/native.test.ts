@@ -5,7 +5,7 @@ import { Worker } from "node:worker_threads";
 import { afterAll, describe, expect, test } from "vitest";
 import type { Backend, KernelCall, TypedArray } from "../src/backend/backend.js";
 import { openNative } from "../src/backend/native.js";
-import { add, affine, device, scope, sum, tensor } from "../src/index.js";
+import { add, affine, device, linear, ones, reshape, scope, sum, tensor } from "../src/index.js";
 import { nativeAvailable } from "./helpers.js";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -366,6 +366,18 @@ describe.skipIf(!nativeAvailable)("the native engine", () => {
     expect(binary("minimum", left, right).slice(0, 4)).toEqual([NaN, NaN, 2, 4]);
     cpu.run(call("argmax", [x], [buffer(new Int32Array(1))], [1, 20, 1]));
     expect(cpu.readSync(made.at(-1)!)[0]).toBe(0);
+  });
+
+  test("a weight may be read under several shapes: its arrangements are kept apart", () => {
+    const weight = tensor(Float32Array.from({ length: 24 }, (_, i) => i), { shape: [4, 6], device: cpu }); // prettier-ignore
+    const wanted = (rows: number) =>
+      Array.from({ length: rows }, (_, r) => (24 / rows) * r * (24 / rows) + ((24 / rows - 1) * 24) / rows / 2);
+    for (const rows of [4, 6, 12, 4]) {
+      const y = linear(ones([1, 24 / rows], { device: cpu }), reshape(weight, [rows, 24 / rows]));
+      expect(Array.from(y.dataSync())).toEqual(wanted(rows));
+      y.dispose();
+    }
+    weight.dispose();
   });
 
   test("a long sum is as exact as float32 can hold", () => {

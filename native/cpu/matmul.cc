@@ -89,7 +89,8 @@ void linear(const Args& args, Device* device) {
   g.c = static_cast<float*>(args.out[0]->data);
   g.c_stride = out;
   g.bias = args.inputs > 2 && args.in[2] ? static_cast<const float*>(args.in[2]->data) : nullptr;
-  linear.panels = device->packed(device, args.in[1], PACKED_TRANSPOSED, panels_of(out) * NR * in, &linear.fresh);
+  linear.panels =
+      device->packed(device, args.in[1], packed_as(PACKED_TRANSPOSED, in), panels_of(out) * NR * in, &linear.fresh);
   g.packed = linear.panels;
   const int ranks = ranks_for(device, 2.0 * rows * in * out);
   linear.scratch = scratch_floats(device, gemm_scratch(g, ranks));

@@ -9,6 +9,9 @@ namespace {
 // Keys of Device.packed. Arrangements of gates by tile count up from PACKED_GATES; see sweep_weights.h.
 enum PackedKey { PACKED_TRANSPOSED = 1, PACKED_NATURAL = 2, PACKED_GATES = 16 };
 
+// The key of an arrangement of a matrix with that many columns: views of one buffer may differ in shape.
+THROUGHTIME_INLINE int64_t packed_as(PackedKey key, int64_t columns) { return columns << 16 | key; }
+
 // A thread more pays from some microseconds of work. Tests lower this to divide small problems.
 #ifndef THROUGHTIME_FLOPS_A_THREAD
 #define THROUGHTIME_FLOPS_A_THREAD 400e3

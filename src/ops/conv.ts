@@ -1,11 +1,12 @@
+import { applyFused } from "../tensor/apply.js";
 import { checkOptions } from "../tensor/check.js";
-import { sameShape, showShape, size, type MaybeTensor, type Shape } from "../tensor/op.js";
+import { defineFused, sameShape, showShape, size, type Fused, type MaybeTensor, type Shape } from "../tensor/op.js";
 import { scope } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { add } from "./elementwise.js";
 import { matmul } from "./matmul.js";
 import { reshape } from "./movement.js";
-import { unfold } from "./unfold.js";
+import { unfold, windowCases, windowInts, type Windows } from "./unfold.js";
 
 /** A number for every spatial axis, or one for each. */
 export type PerAxis = number | readonly number[];
@@ -74,6 +75,29 @@ export function convExtents(where: string, input: Shape, kernel: Shape, options:
   return found;
 }
 
+/** Convolution of images; kernels read the ints of unfold, then the channels of the result. */
+const convOp: Fused<Windows> = defineFused({
+  name: "conv",
+  shape([x, weight], windows) {
+    const { shape, dtype } = x!;
+    const [n, channels, out] = [shape[0], shape[3], weight!.shape[3]];
+    return { outputs: [{ shape: [n, ...windows.output, out], dtype }], ints: [...windowInts(n, channels, windows), out] };
+  },
+  compose([x, weight, bias], windows) {
+    const [out] = weight!.shape.slice(-1);
+    const taken = unfold(x!, windows);
+    const fanIn = size(taken.shape.slice(3));
+    const y = matmul(reshape(taken, [size(taken.shape.slice(0, 3)), fanIn]), reshape(weight!, [fanIn, out]));
+    return [reshape(bias ? add(y, bias) : y, [...taken.shape.slice(0, 3), out])];
+  },
+  cases: () =>
+    windowCases.flatMap(({ n, channels, windows }, i) => {
+      const out = [1, 5, 33][i % 3];
+      const inputs = [{ shape: [n, ...windows.input, channels] }, { shape: [...windows.kernel, channels, out] }];
+      return [null, { shape: [out] }].map((bias) => ({ inputs: [...inputs, bias], attrs: windows }));
+    }),
+});
+
 /** A convolution over one or two axes; one axis is the width of an image of height 1. */
 function convolve(where: string, axes: 1 | 2, x: Tensor, weight: Tensor, bias: MaybeTensor, options: ConvOptions): Tensor {
   checkOptions(where, options, convOptions);
@@ -87,29 +111,29 @@ function convolve(where: string, axes: 1 | 2, x: Tensor, weight: Tensor, bias: M
   if (x.shape.length !== axes + 2 || x.shape.at(-1) !== channels)
     throw new RangeError(`${where}: x must be ${showShape(["N", ...sizes, channels])} but is ${showShape(x.shape)}`);
   if (bias && !sameShape(bias.shape, [out])) throw new RangeError(`${where}: bias must be [${out}] but is ${showShape(bias.shape)}`);
+  const dtypes = [x, weight, bias ?? weight].map((t) => t.dtype);
+  if (dtypes[0] === "int32" || dtypes.some((dtype) => dtype !== dtypes[0]))
+    throw new TypeError(`${where}: x, weight and bias must have one floating dtype but are ${dtypes.join(", ")}`);
   const input = x.shape.slice(1, -1);
   const extents = convExtents(where, input, kernel, options);
   const { stride, dilation } = convSettings(where, options, axes);
-  const output = extents.map((e) => e.output);
-  const image = (values: readonly number[], missing: number) => (axes === 1 ? [missing, ...values] : values);
+  const image = (values: readonly number[], missing = 1) => (axes === 1 ? [missing, ...values] : values);
+  const windows: Windows = {
+    input: image(input),
+    output: image(extents.map((e) => e.output)),
+    kernel: image(kernel),
+    stride: image(stride),
+    dilation: image(dilation),
+    before: image(
+      extents.map((e) => e.before),
+      0,
+    ),
+  };
+  if (axes === 2) return applyFused(convOp, [x, weight, bias], windows)[0];
   return scope(() => {
-    const pointwise = size(kernel) === 1 && sameShape(input, output);
-    const read = pointwise
-      ? x
-      : unfold(reshape(x, [x.shape[0], ...image(input, 1), channels]), {
-          input: image(input, 1),
-          output: image(output, 1),
-          kernel: image(kernel, 1),
-          stride: image(stride, 1),
-          dilation: image(dilation, 1),
-          before: image(
-            extents.map((e) => e.before),
-            0,
-          ),
-        });
-    const fanIn = size(kernel) * channels;
-    const y = matmul(reshape(read, [x.shape[0] * size(output), fanIn]), reshape(weight, [fanIn, out]));
-    return reshape(bias ? add(y, bias) : y, [x.shape[0], ...output, out]);
+    const rows = reshape(x, [x.shape[0], ...windows.input, channels]);
+    const y = applyFused(convOp, [rows, reshape(weight, [...windows.kernel, channels, out]), bias], windows)[0];
+    return reshape(y, [x.shape[0], extents[0].output, out]);
   });
 }
 

@@ -15,8 +15,8 @@ export interface Windows {
   readonly before: Shape;
 }
 
-// Both kernels read ints [N, C, input, output, kernel, stride, dilation, before], the last six as height, width.
-const ints = (n: number, channels: number, w: Windows) => [
+// All kernels read ints [N, C, input, output, kernel, stride, dilation, before], the last six as height, width.
+export const windowInts = (n: number, channels: number, w: Windows) => [
   n,
   channels,
   ...w.input,
@@ -61,7 +61,7 @@ const geometry = (
 
 // One pixel, one row, odd sizes, strides that leave a remainder, dilation, even kernels padded unevenly, windows that
 // lie wholly in the padding, and enough for several threads.
-const cases: readonly { readonly n: number; readonly channels: number; readonly windows: Windows }[] = [
+export const windowCases: readonly { readonly n: number; readonly channels: number; readonly windows: Windows }[] = [
   { n: 1, channels: 1, windows: geometry([1, 1], [1, 1], {}) },
   { n: 2, channels: 3, windows: geometry([1, 9], [1, 5], { before: [0, 2] }) },
   { n: 2, channels: 2, windows: geometry([5, 7], [3, 3], { before: [1, 1] }) },
@@ -81,7 +81,10 @@ const unfoldOp: Op<Windows> = defineOp({
     const [n, height, width, channels] = x.shape;
     if (x.dtype === "int32" || x.shape.length !== 4 || !sameShape([height, width], windows.input))
       throw new RangeError(`unfold: x must be floating ${showShape(["N", ...windows.input, "C"])} but is ${x.dtype} ${showShape(x.shape)}`);
-    return { outputs: [{ shape: [n, ...windows.output, ...windows.kernel, channels], dtype: x.dtype }], ints: ints(n, channels, windows) };
+    return {
+      outputs: [{ shape: [n, ...windows.output, ...windows.kernel, channels], dtype: x.dtype }],
+      ints: windowInts(n, channels, windows),
+    };
   },
   reference([x], [y], ints) {
     const channels = ints[1];
@@ -91,7 +94,7 @@ const unfoldOp: Op<Windows> = defineOp({
     });
   },
   backward: ([g], { attrs }) => [fold(g, attrs)],
-  cases: () => cases.map(({ n, channels, windows }) => ({ inputs: [{ shape: [n, ...windows.input, channels] }], attrs: windows })),
+  cases: () => windowCases.map(({ n, channels, windows }) => ({ inputs: [{ shape: [n, ...windows.input, channels] }], attrs: windows })),
 });
 
 /** The adjoint of unfold: every element is added to the place it was read from. */
@@ -104,7 +107,7 @@ const foldOp: Op<Windows> = defineOp({
       throw new RangeError(
         `fold: y must be floating ${showShape(["N", ...expected.slice(1, -1), "C"])} but is ${y.dtype} ${showShape(y.shape)}`,
       );
-    return { outputs: [{ shape: [n, ...windows.input, channels], dtype: y.dtype }], ints: ints(n, channels, windows) };
+    return { outputs: [{ shape: [n, ...windows.input, channels], dtype: y.dtype }], ints: windowInts(n, channels, windows) };
   },
   reference([y], [x], ints) {
     const channels = ints[1];
@@ -115,7 +118,7 @@ const foldOp: Op<Windows> = defineOp({
   },
   backward: ([g], { attrs }) => [unfold(g, attrs)],
   cases: () =>
-    cases.map(({ n, channels, windows }) => ({
+    windowCases.map(({ n, channels, windows }) => ({
       inputs: [{ shape: [n, ...windows.output, ...windows.kernel, channels] }],
       attrs: windows,
     })),
