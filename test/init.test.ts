@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { device, Generator, GRU, init, LanguageModel, Linear, LSTM, tensor, zeros, type Tensor } from "../src/index.js";
+import { ConvLSTM2d, device, Generator, GRU, IndRNN, init, LanguageModel, Linear, LSTM, tensor, zeros, type Tensor } from "../src/index.js";
 import { devicesUnderTest } from "./helpers.js";
 
 const values = (t: Tensor) => Array.from(t.dataSync());
@@ -129,9 +129,24 @@ describe.each(devicesUnderTest())("initialisations on %s", (name) => {
     const gru = init.keras(new GRU(3, 2, { device: dev }));
     expect(values(gru.stateDict().bias_ih_l0)).toEqual([0, 0, 0, 0, 0, 0]);
     expect(values(init.keras(new LSTM(3, 1, { device: dev }), { forgetBias: 0 }).stateDict().bias_ih_l0)).toEqual([0, 0, 0, 0]);
+    const variant = init.keras(new LSTM(3, 1, { coupled: "forget", device: dev }));
+    expect(values(variant.stateDict().bias_ih_l0)).toEqual([1, 0, 0]);
+    const own = new IndRNN(3, 2, { device: dev });
+    const u = values(own.stateDict().weight_hh_l0);
+    expect(values(init.keras(own).stateDict().weight_hh_l0)).toEqual(u);
     const linear = new Linear(3, 2, { device: dev });
     const before = values(linear.bias!);
     expect(values(init.keras(linear).bias!)).toEqual(before);
+  });
+
+  it("keras knows the kernels of a convolution by Keras' layout", () => {
+    const layer = init.keras(new ConvLSTM2d(6, 5, { kernelSize: [3, 2], device: dev }), { generator: generator() });
+    const { weight_ih_l0, weight_hh_l0, bias_l0 } = layer.stateDict();
+    const bound = Math.sqrt(6 / (6 * (6 + 20)));
+    expect(moments(values(weight_ih_l0)).most).toBeLessThanOrEqual(bound);
+    expect(moments(values(weight_ih_l0)).most).toBeGreaterThan(0.97 * bound);
+    expectOrthonormal(columnsOf(values(weight_hh_l0), 20));
+    expect(values(bias_l0)).toEqual([0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
   });
 
   it("keras reaches the layers of a whole model", () => {

@@ -1,10 +1,13 @@
 import { device } from "../backend/devices.js";
+import { reshape } from "../ops/movement.js";
 import { checkCount, checkNumber, checkOptions } from "../tensor/check.js";
 import { tensor } from "../tensor/create.js";
+import { noGrad } from "../tensor/graph.js";
 import { showShape, size } from "../tensor/op.js";
 import { run } from "../tensor/program.js";
 import { normal as drawNormal, uniform as drawUniform, type Generator } from "../tensor/random.js";
 import { Tensor } from "../tensor/tensor.js";
+import { ConvLSTM1d, ConvLSTM2d } from "./convlstm.js";
 import type { Module } from "./module.js";
 import { orthonormalRows } from "./orthonormal.js";
 import { Recurrent } from "./recurrent.js";
@@ -190,24 +193,44 @@ export interface KerasOptions extends DrawOptions {
 
 /**
  * Gives the recurrent layers in a module Keras' initial weights: `weight_ih_*` as `glorotUniform` and `weight_hh_*` as
- * `orthogonal`, both over all gates at once, `bias_*` zero but for the forget gates of cells that keep a state c beside h.
- * Of the two biases `bias_ih_*` is the one that Keras has. Parameters under other names stay as they are.
+ * `orthogonal`, both over all gates at once, `bias_*` zero but for the forget gates of LSTM and ConvLSTM. Of two biases it
+ * is `bias_ih_*` that Keras has. Parameters under other names stay as they are, and so do recurrent weights of one axis.
  */
 export function keras<M extends Module>(module: M, options: KerasOptions = {}): M {
   checkOptions("init.keras", options, ["forgetBias", "generator"]);
   const { forgetBias = 1, generator } = options;
   checkNumber("init.keras", "forgetBias", forgetBias);
-  const cell = module instanceof Recurrent ? module["cell"] : null;
-  const forget = cell?.states.includes("c") ? cell.gates.indexOf("f") : -1;
+  const gates = gatesOf(module);
+  const forget = gates.indexOf("f");
   for (const [name, p] of Object.entries(module)) {
     if (!(p instanceof Tensor)) continue;
-    if (name.startsWith("weight_ih_")) glorotUniform(p, { generator });
-    else if (name.startsWith("weight_hh_")) orthogonal(p, { generator });
-    else if (name.startsWith("bias_ih_") && forget >= 0) fillGate(p, cell!.gates.length, forget, forgetBias);
+    if (name.startsWith("weight_ih_")) glorotUniform(matrixOf(p), { generator, gain: kernelGain(p) });
+    else if (name.startsWith("weight_hh_") && p.shape.length > 1) orthogonal(matrixOf(p), { generator });
+    else if (/^bias_(ih_)?l/.test(name) && forget >= 0) fillGate(p, gates.length, forget, forgetBias);
     else if (name.startsWith("bias_")) zeros(p);
   }
   for (const [, child] of module.children()) keras(child, options);
   return module;
+}
+
+/** The gates of a cell that keeps a state c. */
+function gatesOf(module: Module): readonly string[] {
+  if (module instanceof ConvLSTM1d || module instanceof ConvLSTM2d) return ["i", "f", "g", "o"];
+  const cell = module instanceof Recurrent ? (module as Recurrent<string>)["cell"] : null;
+  return cell?.states.includes("c") ? cell.gates : [];
+}
+
+/** The parameter as a matrix over the same buffer: of the kernel of a convolution, [kernel..., in, out], the last axis apart. */
+function matrixOf(parameter: Tensor): Tensor {
+  return parameter.shape.length === 2 ? parameter : noGrad(() => reshape(parameter, [-1, parameter.shape.at(-1)!]));
+}
+
+/** Keras counts the kernel to the fan out too, which the matrix [kernel * in, out] does not say. */
+function kernelGain({ shape }: Tensor): number {
+  if (shape.length === 2) return 1;
+  const [input, output] = shape.slice(-2);
+  const kernel = size(shape.slice(0, -2));
+  return Math.sqrt((kernel * input + output) / (kernel * (input + output)));
 }
 
 /** Zero, but `value` for one of the gates that a bias [gates * H] holds. */

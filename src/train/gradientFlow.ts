@@ -32,10 +32,11 @@ export async function gradientFlow<R>(model: Module, probe: Probe, options: Prob
   const found = probed("gradientFlow", model, probe, options, (loss, sweeps) => {
     if (!loss.requiresGrad) throw new Error("gradientFlow: the loss does not depend on anything that requires a gradient");
     const gradients = stateGradients(loss, sweeps);
-    const layers = sweeps.map(({ name, cell, lengths }, i) => ({
+    const layers = sweeps.map(({ name, states, lengths }, i) => ({
       name,
       lengths,
-      states: gradients[i][0].map((_, k) => ({ name: cell?.states[k] ?? (k === 0 ? "h" : `state ${k}`), t: stack(gradients[i].map((at) => at[k])) })), // prettier-ignore
+      states: gradients[i][0].map((_, k) => ({ name: states[k],
+        t: stack(gradients[i].map((at) => at[k])) })), // prettier-ignore
     }));
     return { loss: loss.detach(), layers };
   });

@@ -1,7 +1,6 @@
 import type { Batch } from "../data/batch.js";
 import { Module } from "../nn/module.js";
 import { Recurrent } from "../nn/recurrent.js";
-import type { Cell } from "../ops/sweep.js";
 import { checkOptions } from "../tensor/check.js";
 import { scope } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
@@ -15,8 +14,8 @@ export type Probe = Batch | (() => Tensor);
 /** How a batch becomes a loss, as for `train`. */
 export type ProbeOptions<R> = Pick<LossOptions<R>, "loss" | "forward">;
 
-/** A traced sweep, the name of its layer, such as `rnn.l0` or `rnn.l1_reverse`, and its cell if the layer is a `Recurrent`. */
-export type NamedSweep = TracedSweep & { readonly name: string; readonly cell: Cell | null };
+/** A traced sweep, the name of its layer, such as `rnn.l0` or `rnn.l1_reverse`, and those of its states. */
+export type NamedSweep = TracedSweep & { readonly name: string; readonly states: readonly string[] };
 
 /**
  * Runs the model once, step by step, in the mode it is in, and gives `look` the loss and what was traced, in a scope.
@@ -48,15 +47,17 @@ export function probed<R, T>(
 
 function named(model: Module, sweeps: readonly TracedSweep[]): NamedSweep[] {
   const parameters = [...model.namedParameters()];
-  const cells = cellsOf(model);
+  const layers = layersOf(model);
   return sweeps.map((sweep, i) => {
-    const own = parameters.filter(([, p]) => sweep.inputs.includes(p)).map(([name]) => /^(.*)weight_[ih]h_(.*)$/.exec(name));
+    const own = parameters.flatMap(([name, p]) => (sweep.inputs.includes(p) ? [/^(.*)(?:weight|bias)_[ih]h_(.*)$/.exec(name)] : []));
     const match = own.find((m) => m !== null);
-    return { ...sweep, name: match ? match[1] + match[2] : `sweep ${i}`, cell: cells.find((c) => c.sweep === sweep.op) ?? null };
+    const layer = layers.find((l) => Object.values(l).some((p) => p instanceof Tensor && sweep.inputs.includes(p)));
+    const states = layer?.["stateNames"] ?? sweep.initial.map((_, k) => (k === 0 ? "h" : `state ${k}`));
+    return { ...sweep, name: match ? match[1] + match[2] : `sweep ${i}`, states };
   });
 }
 
-function cellsOf(module: Module): Cell[] {
-  const own: Cell[] = module instanceof Recurrent ? [(module as Recurrent<string>)["cell"]] : [];
-  return [...own, ...module.children().flatMap(([, child]) => cellsOf(child))];
+function layersOf(module: Module): Recurrent<string>[] {
+  const own = module instanceof Recurrent ? [module as Recurrent<string>] : [];
+  return [...own, ...module.children().flatMap(([, child]) => layersOf(child))];
 }
