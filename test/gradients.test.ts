@@ -12,7 +12,9 @@ import {
   gradientFlow,
   gradientNormPenalty,
   GRU,
+  IndRNN,
   init,
+  Jordan,
   LanguageModel,
   LSTM,
   mul,
@@ -56,17 +58,25 @@ const kinds: Record<string, (i: number, h: number, options: RecurrentOptions) =>
   "GRU before": (i, h, o) => new GRU(i, h, { ...o, reset: "before" }),
 };
 
+const more: typeof kinds = {
+  ...kinds,
+  IndRNN: (i, h, o) => new IndRNN(i, h, o),
+  Jordan: (i, h, o) => new Jordan(i, h, { ...o, outputSize: 3, outputActivation: "tanh" }),
+  "LSTM with everything": (i, h, o) => new LSTM(i, h, { ...o, peephole: true, projSize: 3, zoneout: { h: 0.2, c: 0.1 } }),
+};
+
 describe.each(devicesUnderTest())("gradients on %s", (name) => {
   const dev = device(name);
   const draw = (seed: number, ...shape: number[]) => uniform(shape, { low: -1, high: 1, device: dev, generator: new Generator(seed) });
   const make = (kind: string, i: number, h: number, options: RecurrentOptions = {}) =>
-    kinds[kind](i, h, { device: dev, generator: new Generator(7), ...options });
+    more[kind](i, h, { device: dev, generator: new Generator(7), ...options });
   const weighted = (output: Tensor, weights: Tensor) => sum(mul(output, weights));
 
   describe("gradientFlow", () => {
-    it.each(Object.keys(kinds))("of %s is what a state handed over says", async (kind) => {
-      const layer = make(kind, 3, 5);
-      const [x, w] = [draw(1, 2, 6, 3), draw(2, 2, 6, 5)];
+    it.each(Object.keys(more))("of %s is what a state handed over says", async (kind) => {
+      const layer = make(kind, 3, 5).eval();
+      const width = layer.outputSize;
+      const [x, w] = [draw(1, 2, 6, 3), draw(2, 2, 6, width)];
       const { loss, layers } = await gradientFlow(layer, () => weighted(layer.forward(x).output, w));
       const whole = scope(() => weighted(layer.forward(x).output, w));
       expect(Math.abs(loss - values(whole)[0])).toBeLessThan(1e-5);
@@ -80,11 +90,11 @@ describe.each(devicesUnderTest())("gradients on %s", (name) => {
         const rest = weighted(layer.forward(slice(x, 1, t + 1, 6), { state: held }).output, slice(w, 1, t + 1, 6));
         const found = grad(rest, states.map((s) => held[s])); // prettier-ignore
         states.forEach((s, k) => {
-          const read = reshape(slice(w, 1, t, t + 1), [1, 2, 5]);
-          expectClose([layers[0].norms[s][t]], [norm(values(s === "h" ? add(found[k]!, read) : found[k]!))]);
+          const read = reshape(slice(w, 1, t, t + 1), [1, 2, width]);
+          expectClose([layers[0].norms[s][t]], [norm(values(k === 0 ? add(found[k]!, read) : found[k]!))]);
         });
       }
-      expectClose([layers[0].norms.h[5]], [norm(values(slice(w, 1, 5, 6)))]);
+      expectClose([layers[0].norms[states[0]][5]], [norm(values(slice(w, 1, 5, 6)))]);
     });
 
     it("of a stack counts the way up as well as the way on", async () => {

@@ -7,7 +7,8 @@ type Complex = readonly [number, number];
 /**
  * The spectral radius, the largest |eigenvalue|, of each square block of a recurrent weight [gates * H, H]: one number for
  * a plain network, one for each gate of a gated cell. Below 1 what goes round a linear recurrence dies out, above 1 it
- * grows (Pascanu, Mikolov & Bengio 2013). Complex eigenvalues count: all are found, in double precision.
+ * grows (Pascanu, Mikolov & Bengio 2013). Complex eigenvalues count: all are found, in double precision. The weight of a layer
+ * with a projection has no such blocks.
  *
  * @throws unless the weight is [gates * H, H], or if its values are not finite.
  */
