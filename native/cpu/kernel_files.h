@@ -14,5 +14,6 @@
   X(optim) \
   X(matmul) \
   X(conv) \
+  X(step) \
   X(sweep)
 // clang-format on

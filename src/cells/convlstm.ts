@@ -1,6 +1,8 @@
 import { conv1d, conv2d } from "../ops/conv.js";
 import { add, mul, sigmoid, tanh } from "../ops/elementwise.js";
 import { split } from "../ops/movement.js";
+import { applyFused } from "../tensor/apply.js";
+import { defineFused, sameShape, showShape, size, type Fused } from "../tensor/op.js";
 import { scope } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
 
@@ -9,6 +11,38 @@ export interface ConvLSTMStates {
   readonly h: Tensor;
   readonly c: Tensor;
 }
+
+/** The gates and the new state from the two products, at every place alike. The kernel reads ints [places, F]. */
+const pointwise: Fused = defineFused({
+  name: "step.lstm",
+  shape([wx, rh, c]) {
+    const units = c!.shape.at(-1)!;
+    const gates = [...c!.shape.slice(0, -1), 4 * units];
+    if (!sameShape(wx!.shape, gates) || !sameShape(rh!.shape, gates))
+      throw new RangeError(
+        `step.lstm: both products must be ${showShape(gates)} but are ${showShape(wx!.shape)} and ${showShape(rh!.shape)}`,
+      );
+    return { outputs: [c!, c!], ints: [size(c!.shape.slice(0, -1)), units] };
+  },
+  compose([wx, rh, c]) {
+    const z = add(wx!, rh!);
+    const [zi, zf, zg, zo] = split(z, new Array<number>(4).fill(c!.shape.at(-1)!), -1);
+    const next = add(mul(sigmoid(zf), c!), mul(sigmoid(zi), tanh(zg)));
+    return [mul(sigmoid(zo), tanh(next)), next];
+  },
+  cases: () =>
+    [
+      [1, 1],
+      [7, 3],
+      [2, 5, 16],
+      [3, 2, 4, 33],
+      [403, 20],
+      [0, 4],
+    ].map((shape) => {
+      const gates = { shape: [...shape.slice(0, -1), 4 * shape.at(-1)!], low: -3, high: 3 };
+      return { inputs: [gates, gates, { shape }], attrs: undefined };
+    }),
+});
 
 /**
  * One step of the convolutional LSTM (Shi et al. 2015, equation 3, without its peepholes, as Keras), gate order
@@ -25,9 +59,7 @@ export interface ConvLSTMStates {
 export function convLSTMStep(wx: Tensor, weightHh: Tensor, { h, c }: ConvLSTMStates): ConvLSTMStates {
   return scope(() => {
     const convolution = weightHh.shape.length === 3 ? conv1d : conv2d;
-    const z = add(wx, convolution(h, weightHh, null, { padding: "same" }));
-    const [zi, zf, zg, zo] = split(z, new Array<number>(4).fill(h.shape.at(-1)!), -1);
-    const next = add(mul(sigmoid(zf), c), mul(sigmoid(zi), tanh(zg)));
-    return { h: mul(sigmoid(zo), tanh(next)), c: next };
+    const [nextH, nextC] = applyFused(pointwise, [wx, convolution(h, weightHh, null, { padding: "same" }), c], undefined);
+    return { h: nextH, c: nextC };
   });
 }
