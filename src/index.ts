@@ -48,7 +48,7 @@ export type { LockedDropoutRates, RegularisationOptions } from "./nn/regularisat
 export type { Masks } from "./nn/masks.js";
 export * from "./nn/layers.js";
 export * as init from "./nn/init.js";
-export { ConvLSTM1d, ConvLSTM2d, type ConvLSTMOptions, type ConvLSTMState } from "./nn/convlstm.js";
+export { ConvLSTM1d, ConvLSTM2d, type ConvLSTMForwardOptions, type ConvLSTMOptions, type ConvLSTMState } from "./nn/convlstm.js";
 export { Hopfield, type HopfieldOptions, type HopfieldForwardOptions } from "./nn/hopfield.js";
 export { Stream, type Snapshot, type StateTree } from "./nn/stream.js";
 export * from "./ops/movement.js";

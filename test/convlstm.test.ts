@@ -1,5 +1,20 @@
 import { describe, expect, it } from "vitest";
-import { ConvLSTM1d, ConvLSTM2d, device, Generator, LSTM, mul, noGrad, sum, tensor, uniform, zeros, type Tensor } from "../src/index.js";
+import {
+  ConvLSTM1d,
+  ConvLSTM2d,
+  debug,
+  device,
+  full,
+  Generator,
+  LSTM,
+  mul,
+  noGrad,
+  sum,
+  tensor,
+  uniform,
+  zeros,
+  type Tensor,
+} from "../src/index.js";
 import type { ConvLSTMOptions, ConvLSTMState } from "../src/nn/convlstm.js";
 import { concat, reshape, slice } from "../src/ops/movement.js";
 import { devicesUnderTest, weightsLike } from "./helpers.js";
@@ -162,6 +177,15 @@ it("gradients of every input, state and parameter agree with finite differences"
   }
 });
 
+function withDebug<T>(body: () => T): T {
+  debug();
+  try {
+    return body();
+  } finally {
+    debug(false);
+  }
+}
+
 describe("what cannot be is refused with the reason", () => {
   const layer = new ConvLSTM2d(2, 3, { device: device("reference") });
   const frames = (...shape: number[]) => zeros(shape, { device: device("reference") });
@@ -178,6 +202,7 @@ describe("what cannot be is refused with the reason", () => {
       () => layer.forward(x, { state: layer.initialState(2, [5, 4]) }),
       /state.h must be \[1, 2, 5, 5, 3\] but is \[1, 2, 5, 4, 3\]/,
     ],
+    ["a state that is not finite, under debug", () => withDebug(() => layer.forward(x, { state: { h: frames(1, 2, 5, 5, 3), c: full([1, 2, 5, 5, 3], NaN, { device: device("reference") }) } })), /ConvLSTM2d.forward: state.c must be finite but is not/], // prettier-ignore
     ["half a state", () => layer.forward(x, { state: { h: frames(1, 2, 5, 5, 3) } as never }), /state.c must be .* but is absent/],
     ["a length past the end", () => layer.forward(x, { lengths: [4, 5] }), /lengths must be integers from 0 to 4 but entry 1 is 5/],
     ["half a length", () => layer.forward(x, { lengths: [0.5, 4] }), /entry 0 is 0.5/],

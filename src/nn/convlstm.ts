@@ -5,6 +5,7 @@ import { where as choose } from "../ops/select.js";
 import { reverseSequence, sequenceMask } from "../ops/sequence.js";
 import { checkCount, checkOptions } from "../tensor/check.js";
 import { zeros } from "../tensor/create.js";
+import { isDebugging } from "../tensor/debug.js";
 import { sameShape, showShape, size, type MaybeTensor, type Shape } from "../tensor/op.js";
 import { uniform } from "../tensor/random.js";
 import { scope } from "../tensor/scope.js";
@@ -21,6 +22,9 @@ export interface ConvLSTMOptions extends ConvLayerOptions {
   /** Run a second sweep from the end to the start and concatenate the channels. Default false. */
   readonly bidirectional?: boolean;
 }
+
+/** What a forward pass may be given beside x: the initial state, and the valid steps of each row. */
+export type ConvLSTMForwardOptions = Pick<ForwardOptions<"h" | "c">, "state" | "lengths">;
 
 /** State of a ConvLSTM layer, each [layers * directions, N, ...sizes of the output, F]. */
 export type ConvLSTMState = ConvLSTMStates;
@@ -94,9 +98,10 @@ abstract class ConvLSTM extends Module {
    * (layer-major, then direction). The second direction starts at each row's last valid step. To go on in a later batch,
    * pass the state on, detached.
    *
-   * @throws on a wrong shape, frames smaller than the kernel, a length outside 0..T or not an integer, an unknown option.
+   * @throws on a wrong shape, frames smaller than the kernel, a length outside 0..T or not an integer, an unknown option;
+   * under `debug` on a state that is not finite.
    */
-  forward(x: Tensor, options: ForwardOptions<"h" | "c"> = {}): { output: Tensor; state: ConvLSTMState } {
+  forward(x: Tensor, options: ConvLSTMForwardOptions = {}): { output: Tensor; state: ConvLSTMState } {
     const where = `${this.constructor.name}.forward`;
     checkOptions(where, options, ["state", "lengths"]);
     if (x.shape.length !== this.axes + 3 || x.shape.at(-1) !== this.inChannels) {
@@ -179,6 +184,7 @@ function checkState(where: string, state: object, shape: Shape): void {
     const t = (state as Partial<ConvLSTMState>)[s];
     if (!t || !sameShape(t.shape, shape))
       throw new RangeError(`${where}: state.${s} must be ${showShape(shape)} but is ${t ? showShape(t.shape) : "absent"}`);
+    if (isDebugging() && !t.dataSync().every(Number.isFinite)) throw new RangeError(`${where}: state.${s} must be finite but is not`);
   }
 }
 
