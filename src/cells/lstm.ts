@@ -44,8 +44,8 @@ const cells = new Map<string, LSTMCell>();
 export function lstmCell(variant: LSTMVariant = {}): LSTMCell {
   checkOptions("LSTM", variant, ["peephole", "coupled", "without", "activation", "recurrentActivation"]);
   const { peephole = false, coupled, without } = variant;
-  checkChoice("LSTM", "coupled", coupled, [undefined, "input", "forget"]);
-  checkChoice("LSTM", "without", without, [undefined, "input", "forget", "output"]);
+  if (coupled !== undefined) checkChoice("LSTM", "coupled", coupled, ["input", "forget"]);
+  if (without !== undefined) checkChoice("LSTM", "without", without, ["input", "forget", "output"]);
   if (coupled && (without === "input" || without === "forget"))
     throw new RangeError(`LSTM: coupled gates need both the input and the forget gate, so without cannot be ${JSON.stringify(without)}`);
   const { phi, sigma, suffix } = activationsOf("LSTM", variant);
