@@ -149,6 +149,31 @@ describe.each(devicesUnderTest())("initialisations on %s", (name) => {
     expect(values(bias_l0)).toEqual([0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
   });
 
+  it("chrono: units keep for 1 to T - 1 steps; other gates stay as they were", () => {
+    const layer = new LSTM(3, 400, { device: dev, layers: 2 });
+    const before = values(layer.stateDict().bias_ih_l1);
+    init.chrono(layer, 50, { generator: generator() });
+    const bias = values(layer.stateDict().bias_ih_l1);
+    const keep = bias.slice(400, 800).map(Math.exp);
+    expect(bias.slice(0, 400)).toEqual(bias.slice(400, 800).map((v) => -v));
+    expect(bias.slice(800)).toEqual(before.slice(800));
+    expect(
+      values(layer.stateDict().bias_hh_l1)
+        .slice(0, 800)
+        .every((v) => v === 0),
+    ).toBe(true);
+    // Uniform in [1, 49]: the mean of 400 strays by 0.7, of which this is 5.
+    const { mean } = moments(keep);
+    expect(Math.abs(mean - 25)).toBeLessThan(3.5);
+    expect(Math.min(...keep)).toBeGreaterThanOrEqual(0.999);
+    expect(Math.max(...keep)).toBeLessThanOrEqual(49.001);
+    expect(values(init.chrono(new GRU(2, 1, { device: dev }), 2).stateDict().bias_ih_l0)[1]).toBe(0);
+    const sign = (g: GRU) => Math.sign(values(init.chrono(g, 9).stateDict().bias_ih_l0)[1]);
+    expect([sign(new GRU(2, 1, { device: dev })), sign(new GRU(2, 1, { device: dev, update: "write" }))]).toEqual([1, -1]);
+    expect(() => init.chrono(new Linear(1, 1, { device: dev }), 9)).toThrow("init.chrono: there is no LSTM or GRU layer");
+    expect(() => init.chrono(new LSTM(1, 1, { bias: false, device: dev }), 9)).toThrow("init.chrono: the layer must have biases");
+  });
+
   it("keras reaches the layers of a whole model", () => {
     const model = init.keras(new LanguageModel(7, { hidden: 4, embed: 3, device: dev }), { generator: generator() });
     expectOrthonormal(columnsOf(values(model.stateDict()["rnn.weight_hh_l1"]), 4));

@@ -65,7 +65,9 @@ export class AdaptiveSoftmax extends Module {
     checkCount(where, "inFeatures", inFeatures);
     checkCount(where, "classes", classes);
     checkNumber(where, "divValue", divValue, 1);
-    const ascending = (cutoffs as readonly number[] | undefined)?.every((c, i) => Number.isInteger(c) && c > (i === 0 ? 0 : cutoffs[i - 1]));
+    const ascending = (cutoffs as readonly number[] | undefined)?.every(
+      (c, i) => Number.isInteger(c) && c > (i === 0 ? 0 : cutoffs[i - 1]),
+    );
     if (!ascending || cutoffs.length === 0 || cutoffs.at(-1)! >= classes)
       throw new RangeError(`${where}: cutoffs must be ascending integers from 1 to ${classes - 1} but are ${JSON.stringify(cutoffs)}`);
     const shared = { generator, device, dtype };
