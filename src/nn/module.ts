@@ -82,11 +82,11 @@ export abstract class Module {
   }
 
   /**
-   * Copies values into the parameters. Nothing is changed unless every name and shape fits.
+   * Whether `loadStateDict` would take these values.
    *
    * @throws RangeError naming what is missing, what is unknown, or which shape differs.
    */
-  loadStateDict(values: Readonly<Record<string, StateValue>>): void {
+  checkStateDict(values: Readonly<Record<string, StateValue>>): void {
     const own = this.namedParameters();
     const missing = [...own.keys()].filter((name) => !(name in values));
     const unknown = Object.keys(values).filter((name) => !own.has(name));
@@ -101,6 +101,16 @@ export abstract class Module {
         throw new RangeError(`loadStateDict: ${name} must be ${showShape(p.shape)} but is ${showShape(value.shape)}`);
       if (length !== p.size) throw new RangeError(`loadStateDict: ${name} must have ${p.size} values but has ${length}`);
     }
+  }
+
+  /**
+   * Copies values into the parameters. Nothing is changed unless every name and shape fits.
+   *
+   * @throws RangeError as `checkStateDict` does.
+   */
+  loadStateDict(values: Readonly<Record<string, StateValue>>): void {
+    this.checkStateDict(values);
+    const own = this.namedParameters();
     for (const [name, p] of own) {
       const value = values[name];
       write(p, value instanceof Tensor ? value.dataSync() : value.data);

@@ -11,7 +11,10 @@ interface Description {
   readonly config: Readonly<Record<string, unknown>>;
   readonly loss_over: readonly string[];
   /** No tolerance in float64 where what made the case computes in float32 only. */
-  readonly tolerance: { readonly float64: { readonly rtol: number; readonly atol: number } | null };
+  readonly tolerance: { readonly float64?: { readonly rtol: number; readonly atol: number } | null };
+  readonly reference?: { readonly object?: string };
+  /** Of an operator. */
+  readonly attributes?: Readonly<Record<string, unknown>>;
   readonly tensors: Readonly<Record<string, { readonly f32_atol?: number }>>;
 }
 
@@ -36,16 +39,32 @@ export interface Found {
 export class GoldenCase {
   private constructor(
     readonly id: string,
+    /** Path without extension. */
+    readonly stem: string,
     private readonly description: Description,
     private readonly tensors: ReadonlyMap<string, SafeTensor>,
   ) {}
 
   static async read({ stem, id }: Found): Promise<GoldenCase> {
-    return new GoldenCase(id, describe(stem), (await readSafetensors(`${stem}.safetensors`)).tensors);
+    return new GoldenCase(id, stem, describe(stem), (await readSafetensors(`${stem}.safetensors`)).tensors);
   }
 
   get config(): Readonly<Record<string, unknown>> {
     return this.description.config;
+  }
+
+  get family(): string {
+    return this.description.family;
+  }
+
+  /** What was run, such as `torch.nn.LSTM`. */
+  get reference(): string {
+    return this.description.reference?.object ?? "";
+  }
+
+  /** The attributes of an operator, where the case is one of its own. */
+  get attributes(): Readonly<Record<string, unknown>> | undefined {
+    return this.description.attributes;
   }
 
   /** The outputs K in the loss, the sum over K of sum(output.K * gout.K); none if the case has no gradients. */

@@ -1,71 +1,57 @@
-import { GRU, LSTM, RNN, type LSTMState } from "../../../src/nn/layers.js";
+import type { Module } from "../../../src/nn/module.js";
+import type { LSTM, LSTMState } from "../../../src/nn/layers.js";
+import { kerasShape } from "../../../src/io/keras.js";
+import { kerasLayer } from "../../../src/io/kerasLayer.js";
+import { kerasConfig } from "../../../src/io/kerasConfig.js";
+import { fromOurs } from "../../../src/io/layouts.js";
 import { add, mul, scale } from "../../../src/ops/elementwise.js";
 import { flip, reshape, slice } from "../../../src/ops/movement.js";
+import { tensor } from "../../../src/tensor/create.js";
 import type { Tensor } from "../../../src/tensor/tensor.js";
 import { differentiate, values, type Adapter, type Computed } from "../adapter.js";
-import type { GoldenCase, Values } from "../case.js";
+import type { GoldenCase, Place, Values } from "../case.js";
 
 type Merge = "concat" | "sum" | "mul" | "ave";
 
 interface Config {
-  readonly input_size: number;
   readonly units: number;
-  readonly reset_after: boolean | null;
-  readonly use_bias: boolean;
   readonly go_backwards: boolean;
   readonly bidirectional_merge: Merge | null;
-  readonly activation: string;
-  readonly recurrent_activation: string;
   readonly mask: boolean;
 }
 
-const configOf = (c: GoldenCase) => c.config as unknown as Config;
+const configOf = (c: GoldenCase) => c.config as unknown as Config & Record<string, unknown>;
 
-/** Keras' gate blocks in our order: its GRU has z, r, h where ours has r, z, n; the others agree. */
-const blocks = (gates: number): readonly number[] => (gates === 3 ? [1, 0, 2] : Array.from({ length: gates }, (_, g) => g));
-
-/** Reorders blocks of `units` along the last axis. The orders above are their own inverses. */
-function reorder({ shape, data }: Values, gates: number): Values {
-  const width = shape.at(-1)!;
-  const units = width / gates;
-  const order = blocks(gates);
-  const from = (i: number) => Math.floor(i / width) * width + order[Math.floor((i % width) / units)] * units + (i % units);
-  return { shape, data: Float64Array.from(data, (_, i) => data[from(i)]) };
+/** The layer of a case, out of its configuration and arrays as those of a file. What it gives is reversed and merged here. */
+function build(c: GoldenCase, place: Partial<Place>): Module {
+  const { bidirectional_merge: merge, reset_after, ...rest } = configOf(c);
+  const weights = c.under("param.");
+  const className = { rnn: "SimpleRNN", lstm: "LSTM", gru: "GRU" }[kerasShape(weights)!.cell as "rnn" | "lstm" | "gru"];
+  const settings = { ...rest, reset_after: reset_after ?? undefined };
+  const layer = { class_name: className, config: settings };
+  const config = kerasConfig(merge ? { class_name: "Bidirectional", config: { layer } } : layer);
+  return kerasLayer({ weights, config }, place);
 }
 
-function transposed({ shape: [rows, columns], data }: Values): Values {
-  return { shape: [columns, rows], data: Float64Array.from(data, (_, i) => data[(i % rows) * columns + Math.floor(i / rows)]) };
-}
-
-const zerosLike = ({ shape, data }: Values): Values => ({ shape, data: new Float64Array(data.length) });
-
-/** Row k of a [2, n] bias, or, of a single one, all of it as row 0 and zeros as row 1. */
-function biasRow(bias: Values, k: number): Values {
-  if (bias.shape.length === 1) return k === 0 ? bias : zerosLike(bias);
-  const n = bias.shape[1];
-  return { shape: [n], data: Array.from(bias.data).slice(k * n, (k + 1) * n) };
-}
-
-/** Keras' kernels of one direction under our names. */
-function ourParameters(params: Record<string, Values>, prefix: string, suffix: string, gates: number): Record<string, Values> {
-  const weight = (name: string) => transposed(reorder(params[prefix + name], gates));
-  const result: Record<string, Values> = { [`weight_ih_${suffix}`]: weight("kernel"), [`weight_hh_${suffix}`]: weight("recurrent_kernel") };
-  const bias = params[`${prefix}bias`] as Values | undefined;
-  if (!bias) return result;
-  const rows = [0, 1].map((k) => reorder(biasRow(bias, k), gates));
-  return { ...result, [`bias_ih_${suffix}`]: rows[0], [`bias_hh_${suffix}`]: rows[1] };
-}
-
-/** Gradients of our parameters in Keras' layout. */
-function theirGradients(c: GoldenCase, own: Record<string, Tensor>, prefix: string, suffix: string, gates: number): Computed {
-  const grad = (name: string) => values(own[`${name}_${suffix}`].grad!);
-  const kernel = (name: string) => reorder(transposed(grad(name)), gates);
-  const key = `grad.param.${prefix}`;
-  const result: Computed = { [`${key}kernel`]: kernel("weight_ih"), [`${key}recurrent_kernel`]: kernel("weight_hh") };
-  if (!c.has(`${key}bias`)) return result;
-  const { shape } = c.values(`${key}bias`);
-  const rows = (shape.length === 1 ? ["bias_ih"] : ["bias_ih", "bias_hh"]).map((name) => reorder(grad(name), gates));
-  return { ...result, [`${key}bias`]: { shape, data: rows.flatMap(({ data }) => Array.from(data)) } };
+/** Gradients of our parameters in Keras' layout, one for each array of the case. */
+function theirGradients(c: GoldenCase, own: Record<string, Tensor>): Computed {
+  const { cell } = kerasShape(c.under("param."))!;
+  const theirs = (name: string) => fromOurs(values(own[name].grad!), "keras", cell);
+  const result: Computed = {};
+  for (const [name, { shape }] of Object.entries(c.under("param."))) {
+    const suffix = name.startsWith("backward/") ? "l0_reverse" : "l0";
+    const last = name.slice(name.lastIndexOf("/") + 1);
+    const parts =
+      last === "kernel"
+        ? ["weight_ih"]
+        : last === "recurrent_kernel"
+          ? ["weight_hh"]
+          : shape.length === 1
+            ? ["bias_ih"]
+            : ["bias_ih", "bias_hh"];
+    result[`grad.param.${name}`] = { shape, data: parts.flatMap((part) => Array.from(theirs(`${part}_${suffix}`).data)) };
+  }
+  return result;
 }
 
 function merged(output: Tensor, units: number, mode: Merge): Tensor {
@@ -76,45 +62,51 @@ function merged(output: Tensor, units: number, mode: Merge): Tensor {
   return scale(add(forward, backward), mode === "ave" ? 0.5 : 1);
 }
 
+/**
+ * Where the output of a masked layer is not zero: from the first step on that counts, in the order in which it reads, as
+ * masked steps repeat the output before them; with two directions only where a step counts.
+ */
+function shown({ shape: [n, steps], data }: Values, backwards: boolean, repeats: boolean): Float64Array {
+  const result = Float64Array.from(data);
+  for (let row = 0; row < n; row++)
+    for (let k = 1; repeats && k < steps; k++) {
+      const at = row * steps + (backwards ? steps - 1 - k : k);
+      result[at] ||= result[backwards ? at + 1 : at - 1];
+    }
+  return result;
+}
+
 /** keras.layers.SimpleRNN, LSTM and GRU, and Bidirectional around them. */
 export const keras: Adapter = {
   families: ["gru_reset_before", "keras_gru_reset_after", "keras_lstm", "keras_rnn"],
 
   unsupported(c) {
-    const { mask, activation, recurrent_activation: gate } = configOf(c);
-    if (mask) return "a masked step repeats the output before it, ours gives zero";
-    if (activation !== "tanh") return `activation ${activation} is not there yet`;
-    return gate === "sigmoid" ? null : `recurrent_activation ${gate} is not there yet`;
+    try {
+      build(c, {});
+      return null;
+    } catch (error) {
+      return (error as Error).message;
+    }
   },
 
   run(c, place) {
-    const { input_size: I, units, reset_after: after, use_bias: bias, go_backwards: backwards, bidirectional_merge: merge } = configOf(c);
-    const sides = merge ? [{ prefix: "forward/", suffix: "l0" }, { prefix: "backward/", suffix: "l0_reverse" }] : [{ prefix: "", suffix: "l0" }]; // prettier-ignore
-    const params = c.under("param.");
-    const gates = params[`${sides[0].prefix}kernel`].shape[1] / units;
-    const options = { bias, bidirectional: merge !== null, ...place };
-    const layer =
-      gates === 1
-        ? new RNN(I, units, options)
-        : gates === 4
-          ? new LSTM(I, units, options)
-          : new GRU(I, units, { ...options, reset: after ? "after" : "before" });
-    layer.loadStateDict(
-      Object.assign({}, ...sides.map(({ prefix, suffix }) => ourParameters(params, prefix, suffix, gates))) as Record<string, Values>,
-    );
-
+    const { units, go_backwards: backwards, bidirectional_merge: merge, mask } = configOf(c);
+    const layer = build(c, place) as LSTM;
     const x = c.leaf("input.x", place);
     const start = Object.fromEntries(["h", "c"].flatMap((s) => (c.has(`state0.${s}0`) ? [[s, c.leaf(`state0.${s}0`, place)]] : [])));
     const layered = Object.fromEntries(Object.entries(start).map(([s, t]) => [s, reshape(t, [1, ...t.shape])]));
-    const { output, state } = (layer as LSTM).forward(backwards ? flip(x, 1) : x, {
+    const counts = mask ? c.values("input.mask") : null;
+    const maskLike = (data: ArrayLike<number>, shape: readonly number[]) =>
+      tensor(Float64Array.from(data), { shape, dtype: place.dtype, device: place.device });
+    const { output, state } = layer.forward(x, {
       state: "h" in start ? (layered as unknown as LSTMState) : undefined,
+      ...(counts && { update: maskLike(counts.data, counts.shape) }),
     });
+    const seen = counts ? mul(output, maskLike(shown(counts, backwards, !merge), [...counts.shape, 1])) : output;
+    const y = backwards ? flip(seen, 1) : seen;
     const finals = merge ? {} : Object.fromEntries(Object.entries(state).map(([s, t]) => [`${s}_n`, reshape(t, t.shape.slice(1))]));
     const leaves = { "input.x": x, ...Object.fromEntries(Object.entries(start).map(([s, t]) => [`state0.${s}0`, t])) };
-    const computed = differentiate(c, place, { y: merge ? merged(output, units, merge) : output, ...finals }, leaves);
-    return Object.assign(
-      computed,
-      ...sides.map(({ prefix, suffix }) => theirGradients(c, layer.stateDict(), prefix, suffix, gates)),
-    ) as Computed;
+    const computed = differentiate(c, place, { y: merge ? merged(y, units, merge) : y, ...finals }, leaves);
+    return { ...computed, ...theirGradients(c, layer.stateDict()) };
   },
 };
