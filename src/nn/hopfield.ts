@@ -13,6 +13,7 @@ import { showShape, type MaybeTensor } from "../tensor/op.js";
 import { normal, type Generator } from "../tensor/random.js";
 import { scope } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
+import * as init from "./init.js";
 import { Linear } from "./linear.js";
 import { Module, place, type Placement } from "./module.js";
 import { LayerNorm } from "./norm.js";
@@ -76,6 +77,8 @@ class AssociationCore extends Module {
     this.in_proj_weight = normal([3 * width, inputSize], { std: 0.02, generator, ...settings });
     this.in_proj_bias = bias ? zeros([3 * width], settings) : null;
     this.out_proj = new Linear(width, outputSize, { bias, generator, ...placement });
+    init.normal(this.out_proj.weight, { std: 0.02, generator });
+    if (this.out_proj.bias) init.zeros(this.out_proj.bias);
   }
 }
 
@@ -89,8 +92,8 @@ class AssociationCore extends Module {
  *
  * Parameters have the names and layout of hflayers.Hopfield: `association_core.in_proj_weight` [3 * heads * D, in] (rows
  * of q, k, v), `association_core.in_proj_bias`, `association_core.out_proj.weight` and `.bias`, and `weight` and `bias` of
- * `norm_stored_pattern`, `norm_state_pattern` and `norm_pattern_projection`. Projections start normal with deviation 0.02,
- * the output projection as `Linear`.
+ * `norm_stored_pattern`, `norm_state_pattern` and `norm_pattern_projection`. The weights of all projections start normal
+ * with deviation 0.02, their biases at 0.
  */
 export class Hopfield extends Module {
   readonly association_core: AssociationCore;
