@@ -1,7 +1,23 @@
 import { describe, expect, it } from "vitest";
-import { conv1d, conv2d, Conv1d, Conv2d, device, Generator, noGrad, tensor, transpose, uniform, zeros, type Tensor } from "../src/index.js";
+import {
+  conv1d,
+  conv2d,
+  Conv1d,
+  Conv2d,
+  device,
+  Generator,
+  mul,
+  noGrad,
+  sum,
+  tensor,
+  transpose,
+  uniform,
+  zeros,
+  type Tensor,
+} from "../src/index.js";
+import { openNative } from "../src/backend/native.js";
 import type { ConvOptions } from "../src/ops/conv.js";
-import { devicesUnderTest } from "./helpers.js";
+import { devicesUnderTest, nativeAvailable, sameBits } from "./helpers.js";
 
 // float32 sums of at most a hundred terms of order one.
 const CLOSE = 2e-5;
@@ -108,6 +124,20 @@ describe.each(devicesUnderTest())("convolutions on %s", (name) => {
     expect(plain.bias).toBeNull();
     expect(noGrad(() => plain.forward(zeros([1, 7, 2], { device: dev }))).shape).toEqual([1, 5, 5]);
   });
+});
+
+it.skipIf(!nativeAvailable)("the number of threads changes no bit of a convolution or its gradients", () => {
+  const results = [1, 2, 3].map((threads) => {
+    const dev = openNative("", threads);
+    const leaf = (seed: number, ...shape: number[]) =>
+      uniform(shape, { low: -1, high: 1, device: dev, generator: new Generator(seed), requiresGrad: true });
+    const leaves = [leaf(1, 5, 37, 41, 7), leaf(2, 3, 5, 7, 37), leaf(3, 37)] as const;
+    const y = conv2d(...leaves, { padding: "same", stride: [1, 2] });
+    const output = y.dataSync();
+    sum(mul(y, leaf(4, ...y.shape).detach())).backward();
+    return [output, ...leaves.map((t) => t.grad!.dataSync())];
+  });
+  for (const result of results) result.forEach((values, k) => expect(sameBits(values, results[0][k]), `result ${k}`).toBe(true));
 });
 
 describe("what cannot be convolved is refused", () => {
