@@ -9,16 +9,16 @@ export interface Variant {
 
 type Options = Readonly<Record<string, unknown>>;
 
-/** A cell of a user: two states of which h is the second, weights of each unit, a candidate to drop. */
+/** A cell of a user: two states, weights of each unit, a candidate to drop. */
 const leaky = defineCell({
   name: "leaky_of_the_tests",
   gates: ["a", "b"],
-  states: ["m", "h"],
+  states: ["h", "m"],
   vectors: ["rate"],
   fused: false,
-  step(wx, rh, { m, h }, { vectors, drop }) {
+  step(wx, rh, { h, m }, { vectors, drop }) {
     const next = add(mul(sigmoid(vectors.rate), m), drop(tanh(add(wx.a, rh.a))));
-    return { m: next, h: add(scale(h, 0.5), mul(sigmoid(add(wx.b, rh.b)), next)) };
+    return { h: add(scale(h, 0.5), mul(sigmoid(add(wx.b, rh.b)), next)), m: next };
   },
 });
 

@@ -23,11 +23,11 @@ export interface CellLayerOptions extends RecurrentOptions {
  * `recurrentDropout` is what the cell's step makes of `stages.drop`.
  */
 export class CellLayer<S extends string> extends Recurrent<S> {
-  /** @throws unless one of the cell's states is h. */
+  /** @throws unless the first of the cell's states is h. */
   constructor(cell: Cell<string, S>, options: CellLayerOptions) {
     checkOptions("CellLayer", options, [...recurrentOptions, "inputSize", "hiddenSize"]);
     const states: readonly string[] = cell.states;
-    if (!states.includes("h")) throw new RangeError(`CellLayer: the cell must have a state h but has ${states.join(", ")}`);
+    if (states[0] !== "h") throw new RangeError(`CellLayer: the cell's first state must be h but its states are ${states.join(", ")}`);
     const { inputSize, hiddenSize, ...rest } = options;
     super(cell, inputSize, hiddenSize, rest, { candidate: true });
   }

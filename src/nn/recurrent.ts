@@ -71,7 +71,13 @@ interface Sweep<S extends string> {
 /**
  * A stack of recurrent layers over one cell, with PyTorch's parameter names, gate order and initialisation: every
  * parameter uniform in [-1/sqrt(H), 1/sqrt(H)], `weight_ih_l{k}`, `weight_hh_l{k}`, `bias_ih_l{k}`, `bias_hh_l{k}`,
- * with `_reverse` for the second direction of a bidirectional stack.
+ * with `_reverse` for the second direction of a bidirectional stack; what options add is named by each class.
+ *
+ * From torch.nn: `num_layers` is `layers`, `proj_size` is `projSize`, `bias`, `dropout`, `bidirectional` and
+ * `nonlinearity` are the same; sequences are always batch first; instead of a packed sequence, `forward` takes `lengths`,
+ * unsorted; `(h_n, c_n)` is `state`, `{ h, c }`, also where there is only h. From Keras: a mask is `update`,
+ * `go_backwards` is `reverse` (whose output stays in the order of the input), `recurrent_dropout` is
+ * `lockedDropout.hidden`, `unit_forget_bias` is `forgetBias: 1`, `recurrent_activation` is `recurrentActivation`.
  */
 export abstract class Recurrent<S extends string> extends Module {
   readonly layers: number;
