@@ -29,7 +29,7 @@ export {
   type Spec,
 } from "./tensor/op.js";
 export { apply, applyFused, update } from "./tensor/apply.js";
-export { elmanTanh, elmanRelu } from "./cells/elman.js";
+export { elmanTanh, elmanRelu, elmanCell, type ElmanCell } from "./cells/elman.js";
 export { lstm, lstmCell, type LSTMCell, type LSTMVariant } from "./cells/lstm.js";
 export { gru, gruBefore, gruWrite, gruBeforeWrite, gruCell, type GRUCell, type GRUVariant } from "./cells/gru.js";
 export { mgu } from "./cells/mgu.js";

@@ -1,5 +1,22 @@
 import { describe, expect, it } from "vitest";
-import { device, GRU, IndRNN, Jordan, LSTM, MGU, noGrad, type JordanOptions, type Tensor } from "../src/index.js";
+import {
+  affine,
+  clamp,
+  device,
+  GRU,
+  IndRNN,
+  Jordan,
+  LSTM,
+  lstm,
+  lstmCell,
+  MGU,
+  sigmoid as sigmoidOp,
+  tanh,
+  noGrad,
+  RNN,
+  type JordanOptions,
+  type Tensor,
+} from "../src/index.js";
 import type { Recurrent } from "../src/nn/recurrent.js";
 import { Generator, uniform } from "../src/tensor/random.js";
 
@@ -59,10 +76,12 @@ interface LSTMSettings {
   readonly cellClip?: number;
   readonly activation?: string;
   readonly recurrentActivation?: string;
+  readonly stateActivation?: string;
 }
 
 function lstmStep(layer: Recurrent<string>, settings: LSTMSettings): Step {
   const { coupled, without, layerNorm, cellClip, activation = "tanh", recurrentActivation = "sigmoid" } = settings;
+  const { stateActivation = activation } = settings;
   const { has, matrix, vector } = reader(layer);
   const order = ["i", "f", "g", "o"].filter(
     (gate) =>
@@ -94,7 +113,7 @@ function lstmStep(layer: Recurrent<string>, settings: LSTMSettings): Step {
     if (cellClip !== undefined) next = next.map((v) => Math.min(Math.max(v, -cellClip), cellClip));
     const o = order.includes("o") ? open("o", next) : ones;
     const seen = layerNorm ? plus(by(normalised(next), vector("gain_c")), vector("bias_c")) : next;
-    const out = by(o, seen.map(functions[activation]));
+    const out = by(o, seen.map(functions[stateActivation]));
     return { h: has("weight_hr") ? times(matrix("weight_hr"), out) : out, c: layerNorm === "carried" ? seen : next };
   };
 }
@@ -141,7 +160,18 @@ function indrnnStep(layer: Recurrent<string>, { nonlinearity = "relu", layerNorm
   };
 }
 
-function jordanStep(layer: Recurrent<string>, { outputActivation = "linear", nonlinearity = "tanh" }: JordanOptions): Step {
+type JordanCase = JordanOptions & { readonly nonlinearity?: "tanh" | "relu" };
+
+function elmanStep(layer: Recurrent<string>, nonlinearity: string): Step {
+  const { matrix, vector } = reader(layer);
+  return (x, { h }) => ({
+    h: plus(times(matrix("weight_ih"), x), vector("bias_ih"), times(matrix("weight_hh"), h), vector("bias_hh")).map(
+      functions[nonlinearity],
+    ),
+  });
+}
+
+function jordanStep(layer: Recurrent<string>, { outputActivation = "linear", nonlinearity = "tanh" }: JordanCase): Step {
   const { matrix, vector } = reader(layer);
   return (x, { y }) => {
     const z = plus(times(matrix("weight_ih"), x), vector("bias_ih"), times(matrix("weight_hh"), y), vector("bias_hh"));
@@ -162,6 +192,7 @@ const lstms: LSTMSettings[] = [false, true].flatMap((peephole) => [
   { peephole, layerNorm: "carried", coupled: "forget" },
   { peephole, cellClip: 0.1 },
   { peephole, projSize: 2, layerNorm: "carried", cellClip: 0.3 },
+  { peephole, activation: "softsign", stateActivation: "relu" },
   ...Object.keys(functions).map((activation) => ({ peephole, activation, recurrentActivation: "hardSigmoid" })),
 ]);
 const grus: GRUSettings[] = (["after", "before"] as const).flatMap((reset) =>
@@ -171,8 +202,9 @@ const grus: GRUSettings[] = (["after", "before"] as const).flatMap((reset) =>
     ...(reset === "after" ? [{ update, layerNorm: true }] : []),
   ]),
 );
+const elmans = Object.keys(functions);
 const indrnns = [{ nonlinearity: "relu" }, { nonlinearity: "tanh" }, { layerNorm: true }] as const;
-const jordans: JordanOptions[] = [
+const jordans: JordanCase[] = [
   { outputSize: 2 },
   { outputSize: 4, outputActivation: "tanh", nonlinearity: "relu" },
   { outputSize: 1, outputActivation: "sigmoid" },
@@ -181,6 +213,11 @@ const jordans: JordanOptions[] = [
 type Maker = readonly [name: string, make: () => Recurrent<string>, step: (layer: Recurrent<string>) => Step];
 const named = (layer: string, options: object) => `${layer} ${JSON.stringify(options).replaceAll('"', "")}`;
 const makers: Maker[] = [
+  ...elmans.map((f): Maker => [
+    `RNN ${f}`,
+    () => new RNN(I, H, { nonlinearity: f as "tanh", ...settings }),
+    (layer) => elmanStep(layer, f),
+  ]),
   ...lstms.map((o): Maker => [named("LSTM", o), () => new LSTM(I, H, { ...(o as object), ...settings }), (layer) => lstmStep(layer, o)]),
   ...grus.map((o): Maker => [named("GRU", o), () => new GRU(I, H, { ...(o as object), ...settings }), (layer) => gruStep(layer, o)]),
   ["MGU", () => new MGU(I, H, settings), mguStep],
@@ -211,5 +248,21 @@ describe("equations", () => {
     };
     same(output, expected.flat());
     for (const [s, t] of Object.entries(state)) same(t, now[s]);
+  });
+
+  it("takes functions of one's own, and knows its own functions", () => {
+    const own = (x: Tensor) => clamp(affine(x, 0.2, 0.5), 0, 1);
+    const options = { generator: new Generator(2), device: dev, dtype: "float64" } as const;
+    const layer = new LSTM(I, H, { ...options, recurrentActivation: own });
+    const x = uniform([1, T, I], options);
+    const { output } = noGrad(() => layer.forward(x));
+    functions.own = (v) => Math.min(Math.max(0.2 * v + 0.5, 0), 1);
+    const step = lstmStep(layer, { recurrentActivation: "own" });
+    let now: Record<string, Vector> = { h: new Array<number>(H).fill(0), c: new Array<number>(H).fill(0) };
+    const expected = rowsOf(x).flatMap((xt) => (now = step(xt, now)).h);
+    Array.from(output.dataSync()).forEach((v, i) => expect(v).toBeCloseTo(expected[i], 12));
+    expect(lstmCell({ activation: tanh, recurrentActivation: sigmoidOp })).toBe(lstm);
+    expect(lstmCell({ activation: "relu" })).toBe(lstmCell({ activation: "relu" }));
+    expect(lstmCell({ recurrentActivation: own }).name).toBe("lstm_own_tanh_tanh");
   });
 });

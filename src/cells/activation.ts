@@ -3,7 +3,9 @@ import { clamp } from "../ops/select.js";
 import { checkChoice } from "../tensor/check.js";
 import type { Tensor } from "../tensor/tensor.js";
 
-/** What a cell can apply to its gates and candidate values, element by element. */
+type ElementWise = (x: Tensor) => Tensor;
+
+/** What a cell can apply to its gates and candidate values by name. */
 export const activations = {
   tanh,
   relu,
@@ -15,27 +17,36 @@ export const activations = {
   /** x / 6 + 0.5 within [0, 1], as Keras 3 has it. */
   hardSigmoid: (x: Tensor): Tensor => clamp(affine(x, 1 / 6, 0.5), 0, 1),
   linear: (x: Tensor): Tensor => x,
-} as const;
+} as const satisfies Record<string, ElementWise>;
 
-export type Activation = keyof typeof activations;
+/** A name, or a function of your own, element by element, made of ops: `(x) => clamp(affine(x, 0.2, 0.5), 0, 1)`. */
+export type Activation = keyof typeof activations | ElementWise;
 
 /** Activations of a gated cell. With others than the default ones it runs step by step, without kernels of its own. */
 export interface CellActivations {
-  /** Of the candidate value, and of an LSTM's cell state where the output reads it. Default `tanh`. */
+  /** Of the candidate value. Default `tanh`. */
   readonly activation?: Activation;
   /** Of the gates. Default `sigmoid`. */
   readonly recurrentActivation?: Activation;
 }
 
-/** The two functions of a cell, and what they add to its name: nothing where they are the usual ones. @throws on an unknown one. */
-export function activationsOf(where: string, { activation = "tanh", recurrentActivation = "sigmoid" }: CellActivations) {
-  const names = Object.keys(activations);
-  checkChoice(where, "activation", activation, names);
-  checkChoice(where, "recurrentActivation", recurrentActivation, names);
-  const usual = activation === "tanh" && recurrentActivation === "sigmoid";
-  return {
-    phi: activations[activation],
-    sigma: activations[recurrentActivation],
-    suffix: usual ? "" : `_${activation}_${recurrentActivation}`,
-  };
+/** The function that is meant. @throws on an unknown name. */
+export function activationOf(where: string, option: string, activation: Activation): ElementWise {
+  if (typeof activation === "function") return activation;
+  checkChoice(where, option, activation, Object.keys(activations));
+  return activations[activation];
+}
+
+/** The name of a function of the table, `own` of any other. */
+export function activationName(f: ElementWise): string {
+  return Object.entries(activations).find(([, known]) => known === f)?.[0] ?? "own";
+}
+
+/** Cells by name, so that the same variant is the same cell; not those with functions of the caller's own. */
+export function memoised<C>(cells: Map<string, C>, name: string, make: () => C): C {
+  const known = cells.get(name);
+  if (known) return known;
+  const made = make();
+  if (!/_own(_|$)/.test(name)) cells.set(name, made);
+  return made;
 }

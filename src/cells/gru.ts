@@ -2,7 +2,7 @@ import { add, mul, sub } from "../ops/elementwise.js";
 import { defineCell, type Cell } from "../ops/sweep.js";
 import { checkChoice, checkOptions } from "../tensor/check.js";
 import type { Tensor } from "../tensor/tensor.js";
-import { activationsOf, type CellActivations } from "./activation.js";
+import { activationName, activationOf, memoised, type CellActivations } from "./activation.js";
 
 /** The readings of the gated recurrent unit. */
 export interface GRUVariant extends CellActivations {
@@ -14,6 +14,9 @@ export interface GRUVariant extends CellActivations {
    */
   readonly update?: "keep" | "write";
 }
+
+/** The names of the options in `GRUVariant`. */
+export const gruVariant = ["reset", "update", "activation", "recurrentActivation"] as const;
 
 export type GRUCell = Cell<"r" | "z" | "n", "h">;
 
@@ -32,35 +35,33 @@ const cells = new Map<string, GRUCell>();
  *     n = tanh(W_n x_t + b_in + U_n (r * h_{t-1}) + b_hn)     reset before
  *     h_t = (1 - z) * n + z * h_{t-1}                         update keeps
  *     h_t = (1 - z) * h_{t-1} + z * n                         update writes
- *
- * The same variant is the same cell.
  */
 export function gruCell(variant: GRUVariant = {}): GRUCell {
-  checkOptions("GRU", variant, ["reset", "update", "activation", "recurrentActivation"]);
-  const { reset = "after", update = "keep" } = variant;
+  checkOptions("GRU", variant, gruVariant);
+  const { reset = "after", update = "keep", activation = "tanh", recurrentActivation = "sigmoid" } = variant;
   checkChoice("GRU", "reset", reset, ["after", "before"]);
   checkChoice("GRU", "update", update, ["keep", "write"]);
-  const { phi, sigma, suffix } = activationsOf("GRU", variant);
-  const name = ["gru", reset === "before" && "before", update === "write" && "write"].filter(Boolean).join("_") + suffix;
-  const known = cells.get(name);
-  if (known) return known;
-
+  const sigma = activationOf("GRU", "recurrentActivation", recurrentActivation);
+  const phi = activationOf("GRU", "activation", activation);
+  const functions = [sigma, phi].map(activationName).join("_");
+  const parts = ["gru", reset === "before" && "before", update === "write" && "write", functions !== "sigmoid_tanh" && functions];
+  const name = parts.filter(Boolean).join("_");
   const gate = (which: "r" | "z", wx: Gates, rh: Pick<Gates, "r" | "z">) => sigma(add(wx[which], rh[which]));
-  const cell = defineCell<"r" | "z" | "n", "h">({
-    name,
-    gates: ["r", "z", "n"],
-    states: ["h"],
-    ...(reset === "before" && { inner: { gates: ["n"], of: (wx, rh, { h }) => mul(gate("r", wx, rh), h) } }),
-    fused: kernels.includes(name),
-    step(wx, rh, { h }, { drop }) {
-      const z = gate("z", wx, rh);
-      const recurrent = reset === "before" ? rh.n : mul(gate("r", wx, rh), rh.n);
-      const n = drop(phi(add(wx.n, recurrent)));
-      return { h: update === "keep" ? add(n, mul(z, sub(h, n))) : add(h, mul(z, sub(n, h))) };
-    },
-  });
-  cells.set(name, cell);
-  return cell;
+  const define = () =>
+    defineCell<"r" | "z" | "n", "h">({
+      name,
+      gates: ["r", "z", "n"],
+      states: ["h"],
+      ...(reset === "before" && { inner: { gates: ["n"], of: (wx, rh, { h }) => mul(gate("r", wx, rh), h) } }),
+      fused: kernels.includes(name),
+      step(wx, rh, { h }, { drop }) {
+        const z = gate("z", wx, rh);
+        const recurrent = reset === "before" ? rh.n : mul(gate("r", wx, rh), rh.n);
+        const n = drop(phi(add(wx.n, recurrent)));
+        return { h: update === "keep" ? add(n, mul(z, sub(h, n))) : add(h, mul(z, sub(n, h))) };
+      },
+    });
+  return memoised(cells, name, define);
 }
 
 /** The usual one, as PyTorch has it: reset after, update keeps. */

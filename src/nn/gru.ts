@@ -1,4 +1,4 @@
-import { gruCell, type GRUVariant } from "../cells/gru.js";
+import { gruCell, gruVariant, type GRUVariant } from "../cells/gru.js";
 import { mgu } from "../cells/mgu.js";
 import { checkChoice, checkOptions } from "../tensor/check.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -31,7 +31,7 @@ export interface GRUState {
 export class GRU extends Recurrent<"h"> {
   /** @throws on layer normalisation with the reset before the product. */
   constructor(inputSize: number, hiddenSize: number, options: GRUOptions = {}) {
-    checkOptions("GRU", options, [...recurrentOptions, "reset", "update", "layerNorm", "activation", "recurrentActivation"]);
+    checkOptions("GRU", options, [...recurrentOptions, ...gruVariant, "layerNorm"]);
     const { reset, update, activation, recurrentActivation, layerNorm = false, ...rest } = options;
     const cell = gruCell({ reset, update, activation, recurrentActivation });
     checkChoice("GRU", "layerNorm", layerNorm, [true, false]);

@@ -1,4 +1,5 @@
-import { elmanRelu, elmanTanh } from "../cells/elman.js";
+import type { Activation } from "../cells/activation.js";
+import { elmanCell } from "../cells/elman.js";
 import { checkChoice, checkCount, checkOptions } from "../tensor/check.js";
 import { scope } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -10,7 +11,7 @@ export interface JordanOptions extends RecurrentOptions {
   /** Default `linear`. */
   readonly outputActivation?: "linear" | "tanh" | "sigmoid";
   /** Of the hidden units. Default `tanh`. */
-  readonly nonlinearity?: "tanh" | "relu";
+  readonly nonlinearity?: Activation;
 }
 
 /** The last output, [layers * directions, N, outputSize]. */
@@ -29,11 +30,10 @@ export interface JordanState {
 export class Jordan extends Recurrent<"y"> {
   constructor(inputSize: number, hiddenSize: number, options: JordanOptions) {
     checkOptions("Jordan", options, [...recurrentOptions, "outputSize", "outputActivation", "nonlinearity"]);
-    const { outputSize, outputActivation = "linear", nonlinearity = "tanh", ...rest } = options;
+    const { outputSize, outputActivation = "linear", nonlinearity, ...rest } = options;
     checkCount("Jordan", "outputSize", outputSize);
     checkChoice("Jordan", "outputActivation", outputActivation, ["linear", "tanh", "sigmoid"]);
-    checkChoice("Jordan", "nonlinearity", nonlinearity, ["tanh", "relu"]);
-    super(nonlinearity === "tanh" ? elmanTanh : elmanRelu, inputSize, hiddenSize, rest, {
+    super(elmanCell(nonlinearity, "Jordan"), inputSize, hiddenSize, rest, {
       stateNames: ["y"],
       projection: { size: outputSize, bias: rest.bias ?? true, activation: outputActivation },
     });

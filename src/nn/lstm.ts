@@ -1,4 +1,4 @@
-import { lstmCell, type LSTMVariant } from "../cells/lstm.js";
+import { lstmCell, lstmVariant, type LSTMVariant } from "../cells/lstm.js";
 import { checkChoice, checkCount, checkNumber, checkOptions } from "../tensor/check.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { Recurrent, recurrentOptions, type RecurrentOptions } from "./recurrent.js";
@@ -41,20 +41,10 @@ export interface LSTMState {
 export class LSTM extends Recurrent<"h" | "c"> {
   /** @throws on a projection larger than H, coupled gates of which one is missing, a forget bias without a forget gate or biases. */
   constructor(inputSize: number, hiddenSize: number, options: LSTMOptions = {}) {
-    checkOptions("LSTM", options, [...recurrentOptions, ...own]);
-    const {
-      peephole,
-      coupled,
-      without,
-      activation,
-      recurrentActivation,
-      projSize,
-      layerNorm = false,
-      forgetBias,
-      cellClip,
-      ...rest
-    } = options;
-    const cell = lstmCell({ peephole, coupled, without, activation, recurrentActivation });
+    checkOptions("LSTM", options, [...recurrentOptions, ...lstmVariant, "projSize", "layerNorm", "forgetBias", "cellClip"]);
+    const { peephole, coupled, without, activation, recurrentActivation, stateActivation, ...others } = options;
+    const { projSize, layerNorm = false, forgetBias, cellClip, ...rest } = others;
+    const cell = lstmCell({ peephole, coupled, without, activation, recurrentActivation, stateActivation });
     checkChoice("LSTM", "layerNorm", layerNorm, [true, false, "output", "carried"]);
     if (projSize !== undefined) {
       checkCount("LSTM", "projSize", projSize);
@@ -76,15 +66,3 @@ export class LSTM extends Recurrent<"h" | "c"> {
     });
   }
 }
-
-const own = [
-  "peephole",
-  "coupled",
-  "without",
-  "activation",
-  "recurrentActivation",
-  "projSize",
-  "layerNorm",
-  "forgetBias",
-  "cellClip",
-] as const;
