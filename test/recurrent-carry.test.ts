@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { device, noGrad, scope, tensor, type Tensor } from "../src/index.js";
+import { device, noGrad, scope, sum, tensor, type Tensor } from "../src/index.js";
 import { concat, slice } from "../src/ops/movement.js";
 import type { Masks } from "../src/nn/masks.js";
 import { Generator, uniform } from "../src/tensor/random.js";
@@ -52,6 +52,36 @@ describe.each([...structures(), ...randomised()])("$name", ({ make }) => {
         for (const [s, t] of Object.entries(whole.state)) expectClose(values(second.state[s]), values(t), `state ${s}`);
       }),
     );
+  });
+
+  it("gives each row of a ragged batch what it gives for the row alone, then zero", () => {
+    noGrad(() =>
+      scope(() => {
+        const layer = layerOf({ layers: 1, bidirectional: true }).eval();
+        const x = draw(ROWS, STEPS, INPUTS);
+        const lengths = [2, 5, 0];
+        const { output, state } = layer.forward(x, { lengths });
+        const start = layer.initialState(1);
+        lengths.forEach((length, n) => {
+          const own = (t: Tensor, axis: number) => slice(t, axis, n, n + 1);
+          const alone = length > 0 ? layer.forward(slice(own(x, 0), 1, 0, length)) : null;
+          const rest = new Array<number>((STEPS - length) * layer.outputSize).fill(0);
+          expectClose(values(own(output, 0)), [...(alone ? values(alone.output) : []), ...rest], `output ${n}`);
+          for (const [s, t] of Object.entries(alone?.state ?? start)) expectClose(values(own(state[s], 1)), values(t), `state ${s} ${n}`);
+        });
+      }),
+    );
+  });
+
+  it("leaves nothing behind but what it returns, in training with gradients", () => {
+    const layer = layerOf();
+    const x = draw(ROWS, STEPS, INPUTS);
+    const before = dev.memory().buffers;
+    scope(() => {
+      sum(layer.forward(x, { lengths: [2, 5, 0] }).output).backward();
+      layer.zeroGrad();
+    });
+    expect(dev.memory().buffers).toBe(before);
   });
 
   it("streams what it gives for the whole", () => {

@@ -49,8 +49,8 @@ export interface ForwardOptions<S extends string> {
   /** Valid steps of each row, 0 to T; all by default. */
   readonly lengths?: readonly number[] | Int32Array;
   /**
-   * 1 where a step counts and 0 where all states stay as they are and the output repeats, [N, T], in any places: Keras'
-   * masks. Every step by default.
+   * 1 where a step counts and 0 where all states stay as they are and the output repeats (before the first step that counts
+   * it is the initial h), [N, T], in any places: Keras' masks. Every step by default.
    */
   readonly update?: Tensor;
   /** Exactly these masks, in training as in inference, instead of drawn ones: see `drawMasks`. */
