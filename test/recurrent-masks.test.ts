@@ -1,5 +1,22 @@
 import { describe, expect, it } from "vitest";
-import { debug, device, GRU, init, IndRNN, Jordan, LSTM, MGU, noGrad, RNN, tensor, CellLayer, gru, type Tensor } from "../src/index.js";
+import {
+  debug,
+  device,
+  GRU,
+  init,
+  IndRNN,
+  Jordan,
+  LSTM,
+  MGU,
+  noGrad,
+  RNN,
+  tensor,
+  CellLayer,
+  gru,
+  gruBefore,
+  sweep,
+  type Tensor,
+} from "../src/index.js";
 import type { Recurrent, RecurrentOptions } from "../src/nn/recurrent.js";
 import { concat, flip, slice } from "../src/ops/movement.js";
 import { reverseSequence } from "../src/ops/sequence.js";
@@ -237,6 +254,7 @@ describe("refusals", () => {
     ["a mask gets no gradient, but one requires it", () => new RNN(3, 4).forward(x, { masks: { hidden: [uniform([2, 1, 4], { requiresGrad: true })] } })], // prettier-ignore
     ["Jordan.forward: state.y must be [1, 2, 2] but is [1, 2, 4]", () => new Jordan(3, 4, { outputSize: 2 }).forward(x, { state: { y: one([1, 2, 4]) } })], // prettier-ignore
     ["LSTM.forward: state.h must be [1, 2, 2] but is [1, 2, 4]", () => new LSTM(3, 4, { projSize: 2 }).forward(x, { state: { h: one([1, 2, 4]), c: one([1, 2, 4]) } })], // prettier-ignore
+    ["sweep.gru_before: a cell with a second product in its step takes neither", () => sweep(gruBefore, { x, weightHh: one([12, 4]), weightIh: one([12, 3]), gainHh: one([12]) }, {})], // prettier-ignore
     ["RNN.drawMasks: steps must be an integer of at least 0 but is -1", () => new RNN(3, 4).drawMasks(2, -1)],
   ];
   it.each(refused)("%s", (message, body) => {

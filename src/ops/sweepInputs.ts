@@ -155,6 +155,7 @@ export function checkSweep(name: string, cell: AnyCell, inputs: Named<Spec>, att
   if ((inputs.biasHr && !weightHr) || (inputs.biasC && !inputs.gainC)) fail("biasHr needs weightHr, and biasC needs gainC");
   if (inputs.gainC && cell.normed === undefined) fail("the cell has no state to normalise");
   if (cell.recurrent === "diagonal" && (inputs.gainHh ?? weightHr)) fail("a diagonal recurrence takes neither gainHh nor weightHr");
+  if (cell.inner && (inputs.gainHh ?? weightHr)) fail("a cell with a second product in its step takes neither gainHh nor weightHr");
   if (attrs.cellClip !== undefined && !(attrs.cellClip >= 0)) fail(`cellClip must be at least 0 but is ${attrs.cellClip}`);
   return { n, steps, features, hidden, width };
 }
