@@ -151,7 +151,7 @@ describe("configurations that there is nothing like here", () => {
   test.each([
     ["mine", { activation: "mish" }, 'kerasLayer: mine: activation must be "tanh" or '],
     ["mine", { recurrent_activation: { class_name: "function", config: "my_gate" } }, "mine: recurrent_activation must be "],
-    ["simple_rnn", { activation: "sigmoid" }, 'simple_rnn: activation must be "tanh" or "relu" but is "sigmoid"'],
+    ["simple_rnn", { activation: "elu" }, 'simple_rnn: activation must be "tanh" or '],
     ["before", { reset_after: true }, "before: reset_after must be false but is true"],
     ["before", { use_bias: false }, "before: use_bias must be true but is false"],
     ["mine", { units: 7 }, "mine: units must be 5 as its arrays have it but is 7"],

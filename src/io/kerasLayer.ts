@@ -33,7 +33,7 @@ function checkRecurrent(settings: Settings, { units, bias, resetAfter }: KerasSh
   if (resetAfter !== null) choice(settings, "reset_after", [resetAfter]);
 }
 
-/** Keras' names of the activations a gated cell may have. */
+/** Keras' names of the activations a cell may have. */
 const activations = {
   tanh: "tanh",
   sigmoid: "sigmoid",
@@ -77,7 +77,7 @@ const recurrentBuilders: Readonly<Record<string, { readonly cell: KerasShape["ce
     cell: "rnn",
     axes: 0,
     build: (settings, { inputSize, units }, options) =>
-      new RNN(inputSize, units, { nonlinearity: choice(settings, "activation", ["tanh", "relu"]), ...options }),
+      new RNN(inputSize, units, { nonlinearity: activations[choice(settings, "activation", activationNames)], ...options }),
   },
   LSTM: {
     cell: "lstm",

@@ -1,4 +1,3 @@
-import type { Activation } from "../cells/activation.js";
 import { GRU, LSTM, RNN } from "../nn/layers.js";
 import type { Module, Placement } from "../nn/module.js";
 import type { RecurrentOptions } from "../nn/recurrent.js";
@@ -6,6 +5,7 @@ import { checkOptions } from "../tensor/check.js";
 import { showShape, size } from "../tensor/op.js";
 import { Generator } from "../tensor/random.js";
 import { toOurs, type GatedCell, type NumericArray } from "./layouts.js";
+import { bounded, onnxActivations, type OnnxActivation } from "./onnxActivations.js";
 
 /** The weights of an ONNX LSTM, GRU or RNN operator, under its names for them. D directions, 1 or 2. */
 export interface OnnxWeights {
@@ -55,7 +55,8 @@ interface Operator {
   readonly where: string;
   readonly inputSize: number;
   readonly hiddenSize: number;
-  readonly activations: readonly Activation[];
+  readonly activations: readonly OnnxActivation[];
+  readonly clip: number;
   readonly options: RecurrentOptions;
   /** The state dict, as the given cell of ours has it. */
   state(as: GatedCell): Record<string, NumericArray>;
@@ -73,10 +74,10 @@ function check(
   const fail = (message: string): never => {
     throw new RangeError(`${where}: ${message}`);
   };
-  const { direction = "forward", clip } = given;
+  const { direction = "forward", clip = 0 } = given;
   if (!["forward", "reverse", "bidirectional"].includes(direction))
     fail(`direction must be forward, reverse or bidirectional but is ${JSON.stringify(direction)}`);
-  if (clip !== undefined && clip !== 0) fail(`clip ${clip} is not supported: nothing bounds what enters the activations here`);
+  if (!(clip >= 0)) fail(`clip must be at least 0 but is ${clip}`);
   const D = direction === "bidirectional" ? 2 : 1;
   const { W, R, B = null, P = null } = weights;
   const hiddenSize = R.shape.at(-1) ?? 0;
@@ -98,6 +99,7 @@ function check(
     inputSize,
     hiddenSize,
     activations: activationsOf(where, cell, D, given),
+    clip,
     options: { ...placement, bias: B !== null, bidirectional: D === 2, reverse: direction === "reverse", generator: new Generator(0) },
     state: (as) =>
       Object.assign({}, ...["l0", "l0_reverse"].slice(0, D).map((suffix, d) => direct(weights, d, suffix, cell, as))) as Record<
@@ -128,39 +130,17 @@ function direct({ W, R, B, P }: OnnxWeights, d: number, suffix: string, cell: Ga
   };
 }
 
-/** ONNX's names, in lower case as it does not mind, of the activations a gated cell may have. */
-const activationNames: Readonly<Record<string, Activation>> = {
-  sigmoid: "sigmoid",
-  tanh: "tanh",
-  relu: "relu",
-  softsign: "softsign",
-  softplus: "softplus",
-  hardsigmoid: "hardSigmoid",
-};
-
 const defaults = { rnn: ["Tanh"], gru: ["Sigmoid", "Tanh"], lstm: ["Sigmoid", "Tanh", "Tanh"] } as const;
 
 /** The activations of one direction; both must have the same. */
-function activationsOf(where: string, cell: keyof typeof defaults, D: number, given: OnnxAttributes): readonly Activation[] {
+function activationsOf(where: string, cell: keyof typeof defaults, D: number, given: OnnxAttributes): readonly OnnxActivation[] {
   const count = defaults[cell].length;
-  const list = given.activations ?? Array.from({ length: D }, () => defaults[cell]).flat();
-  const names = list.map((name) => name.toLowerCase());
-  const fail = (message: string): never => {
-    throw new RangeError(`${where}: ${message} but are ${list.join(", ")}`);
-  };
-  if (list.length !== D * count) fail(`activations must be ${D * count}`);
-  if (D === 2 && names.some((name, i) => name !== names[i % count])) fail("activations of both directions must be the same");
-  return names.slice(0, count).map((name, i) => {
-    if (!Object.hasOwn(activationNames, name)) fail(`activations must be of ${Object.values(activationNames).join(", ")}`);
-    if (name === "hardsigmoid") checkHardSigmoid(where, given.activation_alpha?.[i] ?? 0.2, given.activation_beta?.[i] ?? 0.5);
-    return activationNames[name];
-  });
-}
-
-/** @throws RangeError unless the slope is Keras' of today; ONNX's own default is that of before. */
-function checkHardSigmoid(where: string, alpha: number, beta: number): void {
-  if (Math.abs(alpha - 1 / 6) > 1e-7 || beta !== 0.5)
-    throw new RangeError(`${where}: HardSigmoid must have alpha 1/6 and beta 0.5 but has ${alpha} and ${beta}`);
+  const names = given.activations ?? Array.from({ length: D }, () => defaults[cell]).flat();
+  if (names.length !== D * count) throw new RangeError(`${where}: activations must be ${D * count} but are ${names.join(", ")}`);
+  const list = onnxActivations(where, names, given.activation_alpha, given.activation_beta);
+  if (list.some(({ key }, i) => key !== list[i % count].key))
+    throw new RangeError(`${where}: both directions must have the same activations but have ${list.map(({ key }) => key).join(", ")}`);
+  return list.slice(0, count);
 }
 
 function loaded<L extends Module>(layer: L, { state }: Operator, as: GatedCell): L {
@@ -170,46 +150,49 @@ function loaded<L extends Module>(layer: L, { state }: Operator, as: GatedCell):
 
 /**
  * An LSTM that computes what an ONNX LSTM operator computes, with its weights, whose gates are in the order i, o, f, c.
- * Peepholes, coupled gates, `reverse` and `bidirectional` become options of the layer. Sequences and states are the
- * layer's, [N, T, I] and [D, N, H]; `sequence_lens` are its `lengths`.
+ * Peepholes, coupled gates, activations, `clip`, `reverse` and `bidirectional` become options of the layer. Sequences and
+ * states are the layer's, [N, T, I] and [D, N, H]; `sequence_lens` are its `lengths`.
  *
- * @throws RangeError naming the weight of a wrong shape, or the attribute that there is nothing like here.
+ * @throws RangeError naming the weight of a wrong shape, or the attribute that is not as ONNX has it; both directions
+ * must have the same activations.
  */
 export function onnxLSTM(weights: OnnxWeights, attributes: OnnxAttributes = {}, placement: Placement = {}): LSTM {
   const operator = check("onnxLSTM", "lstm", 4, weights, attributes, placement);
-  const { inputSize, hiddenSize, options, activations } = operator;
-  const [recurrentActivation, activation, outer] = activations;
-  if (activation !== outer) throw new RangeError(`onnxLSTM: activations g and h must be the same but are ${activation} and ${outer}`);
-  const coupled = attributes.input_forget ? ("input" as const) : undefined;
-  const variant = { peephole: Boolean(weights.P), coupled, activation, recurrentActivation };
-  return loaded(new LSTM(inputSize, hiddenSize, { ...options, ...variant }), operator, coupled ? "coupledInput" : "lstm");
+  const { inputSize, hiddenSize, options, activations, clip } = operator;
+  const [f, g, h] = activations;
+  const coupled = Boolean(attributes.input_forget);
+  const layer = new LSTM(inputSize, hiddenSize, {
+    ...options,
+    peephole: Boolean(weights.P),
+    coupled: coupled ? "input" : undefined,
+    recurrentActivation: bounded(f, clip),
+    activation: bounded(g, clip),
+    stateActivation: h.activation,
+  });
+  return loaded(layer, operator, coupled ? "coupledInput" : "lstm");
 }
 
 /**
  * A GRU that computes what an ONNX GRU operator computes, with its weights, whose gates are in the order z, r, h:
- * `reset: "after"` for `linear_before_reset`, else `"before"`. Sequences and states as for `onnxLSTM`.
+ * `reset: "after"` for `linear_before_reset`, else `"before"`. The rest as for `onnxLSTM`.
  *
- * @throws RangeError naming the weight of a wrong shape, or the attribute that there is nothing like here.
+ * @throws RangeError as `onnxLSTM` does.
  */
 export function onnxGRU(weights: OnnxWeights, attributes: OnnxAttributes = {}, placement: Placement = {}): GRU {
   const operator = check("onnxGRU", "gru", 3, weights, attributes, placement);
-  const { inputSize, hiddenSize, options, activations } = operator;
-  const [recurrentActivation, activation] = activations;
+  const { inputSize, hiddenSize, options, activations, clip } = operator;
+  const [recurrentActivation, activation] = activations.map((of) => bounded(of, clip));
   const reset = attributes.linear_before_reset ? "after" : "before";
   return loaded(new GRU(inputSize, hiddenSize, { ...options, reset, activation, recurrentActivation }), operator, "gru");
 }
 
 /**
- * An RNN that computes what an ONNX RNN operator computes, with its weights; its activation is Tanh or Relu. Sequences
- * and states as for `onnxLSTM`.
+ * An RNN that computes what an ONNX RNN operator computes, with its weights. The rest as for `onnxLSTM`.
  *
- * @throws RangeError naming the weight of a wrong shape, or the attribute that there is nothing like here.
+ * @throws RangeError as `onnxLSTM` does.
  */
 export function onnxRNN(weights: OnnxWeights, attributes: OnnxAttributes = {}, placement: Placement = {}): RNN {
   const operator = check("onnxRNN", "rnn", 1, weights, attributes, placement);
-  const { inputSize, hiddenSize, options, activations } = operator;
-  const [nonlinearity] = activations;
-  if (nonlinearity !== "tanh" && nonlinearity !== "relu")
-    throw new RangeError(`onnxRNN: activations must be Tanh or Relu but is ${nonlinearity}`);
-  return loaded(new RNN(inputSize, hiddenSize, { ...options, nonlinearity }), operator, "rnn");
+  const { inputSize, hiddenSize, options, activations, clip } = operator;
+  return loaded(new RNN(inputSize, hiddenSize, { ...options, nonlinearity: bounded(activations[0], clip) }), operator, "rnn");
 }
