@@ -31,7 +31,11 @@ export interface LSTMState {
  *
  *     i, f, o = sigmoid(W x_t + b_ih + U h_{t-1} + b_hh)   g = tanh(W_g x_t + b_ig + U_g h_{t-1} + b_hg)
  *     c_t = f * c_{t-1} + i * g
- *     h_t = o * tanh(c_t)
+ *     h_t = o * tanh(c_t)                                  projSize:  h_t = W_hr (o * tanh(c_t))
+ *
+ * What the options change: `peephole` adds p_i * c_{t-1}, p_f * c_{t-1} and p_o * c_t to what i, f and o are the sigmoid
+ * of; `coupled` sets f = 1 - i or i = 1 - f; `without` sets i, f or o to 1; `cellClip` bounds c_t before o sees it;
+ * `layerNorm` makes LN(W x_t) and LN(U h_{t-1}) of the products, and tanh(LN(c_t)) of tanh(c_t).
  *
  * Parameters, G gates: `weight_ih_l{k}` [G * H, in], `weight_hh_l{k}` [G * H, H], `bias_ih_l{k}`, `bias_hh_l{k}`
  * [G * H]; with `projSize` P also `weight_hr_l{k}` [P, H], and `weight_hh_l{k}` is [G * H, P]; with `peephole`

@@ -7,8 +7,8 @@ import type { Regularisation } from "./regularisation.js";
 /**
  * The random masks of one pass through a recurrent layer, as `drawMasks` gives and `forward` takes them. Lists count
  * layers, then directions, as states do. What multiplies values is 0 or 1 / (1 - p); what updates states is 0 or 1.
- * `hidden`, `candidate` and `update` may have 1 in place of N or T, the rest of the values 1 in place of N, T or both.
- * I, O, H and P are the numbers of inputs, outputs (both directions), units, and values of h.
+ * I, O, H and P are the numbers of inputs, outputs (both directions together), units, and values of h. Shapes are those
+ * that are drawn; a given mask of values or states may have 1 in place of N or T, where it is the same for all of them.
  */
 export interface Masks<S extends string = string> {
   /** Of the input, [N, 1, I]. */
