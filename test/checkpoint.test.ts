@@ -131,6 +131,17 @@ describe.each(devicesUnderTest())("a run resumed from a checkpoint on %s", (name
 });
 
 describe("a checkpoint", () => {
+  it("holds a table that serves both ends once, and gives it back to both", async () => {
+    const path = join(folder, "tied.safetensors");
+    const { model } = await trained({ embed: 6, tie: true });
+    await saveCheckpoint(path, { model, vocabulary, config: describeLanguageModel(model) });
+    const names = [...parseSafetensors(await readFile(path)).tensors.keys()];
+    expect(names.filter((n) => n.endsWith("embed.weight") || n.endsWith("head.weight"))).toEqual(["embed.weight"]);
+    const loaded = await loadLanguageModel(path, { device: reference });
+    expect(loaded.model.head.weight).toBe(loaded.model.embed.weight);
+    expect(weights(loaded.model)).toEqual(weights(model));
+  });
+
   it("is one moment, whatever is queued meanwhile", async () => {
     const path = join(folder, "moment.safetensors");
     const { model, parts, notes } = await trained();
