@@ -85,12 +85,14 @@ function numbered({ arrays, names }: Hdf5Content, configs: ReadonlyMap<string, K
     if (!parts.has(part)) parts.set(part, []);
     parts.get(part)![Number(index)] = array;
   }
-  const order = [...configs.keys()];
-  const inOrder = [...owners].sort(([a], [b]) => order.indexOf(a) - order.indexOf(b));
+  const places = new Map([...configs.keys()].map((path, i) => [path, i]));
+  const placeOf = (path: string) => places.get(path) ?? -1;
+  const inOrder = [...owners].sort(([a], [b]) => placeOf(a) - placeOf(b));
+  const byName = new Map([...configs.values()].map((config) => [config.name, config]));
   return inOrder.map(([path, parts]) => {
     const called = names.get(`${path}/vars`);
     const here = configs.get(path);
-    const config = called === undefined || here?.name === called ? here : [...configs.values()].find(({ name }) => name === called);
+    const config = called === undefined || here?.name === called ? here : byName.get(called);
     const className = config?.className ?? classOf(path);
     const weights: Record<string, NumericArray> = {};
     for (const [part, list] of parts) {
