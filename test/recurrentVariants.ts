@@ -101,12 +101,16 @@ export function structures(): Variant[] {
   ]);
 }
 
-/** Every kind of randomness on every layer, then all of it at once. */
+/** Every kind of randomness on every layer, then all of it at once, with each option of the layer too. */
 export function randomised(): Variant[] {
-  return Object.keys(axes).flatMap((layer) => {
-    const kinds = random.filter((options) => !("recurrentDropout" in options && withoutCandidate.includes(layer)));
-    const all = { ...Object.assign({}, ...kinds), lockedDropout: { input: 0.3, between: 0.3, output: 0.3, hidden: 0.3 } } as Options;
-    return [...kinds.map((options) => variant(layer, options)), { ...variant(layer, all), name: `${layer}, all` }];
+  return Object.entries(axes).flatMap(([layer, options]) => {
+    const kinds = random.filter((kind) => !("recurrentDropout" in kind && withoutCandidate.includes(layer)));
+    const all: Options = Object.assign({}, ...kinds, { lockedDropout: { input: 0.3, between: 0.3, output: 0.3, hidden: 0.3 } });
+    const together = [{}, ...options].map((one) => ({
+      ...variant(layer, all, one),
+      name: `${variant(layer, one).name}, all that is random`,
+    }));
+    return [...kinds.map((kind) => variant(layer, kind)), ...together];
   });
 }
 
