@@ -1,13 +1,15 @@
 // Gated recurrent unit, reset before the recurrent product (Cho et al. 2014): as in gru.h, but
 //   m = r * h_{t-1}                n = tanh(W_n x_t + b_in + U_n m + b_hn)
 #pragma once
-#include "cell.h"
+#include "gru.h"
 
 namespace throughtime {
 
-struct GruBefore {
+template <bool Writes>
+struct GruBefore : CellDefaults {
   enum Gate { R, Z, N };
   enum Keep { M = 3 };
+  using Update = UpdateGate<Writes>;
   static constexpr int gates = 3, inner_gates = 1, operand = M, states = 1, saved = 4;
   static constexpr bool one_gradient = true;
 
@@ -18,19 +20,21 @@ struct GruBefore {
     keep[M] = keep[R] * prev[0];
   }
 
-  template <class V>
-  static HD void forward(const V* wx, const V* rh, const V* prev, V* next, V* keep) {
+  template <class V, class S>
+  static HD void forward(const V* wx, const V* rh, const V* prev, V* next, V* keep, const S& stages) {
     const V n = tanh(wx[N] + rh[N]);
-    next[0] = n + keep[Z] * (prev[0] - n);
+    const V candidate = stages.drop(n);
+    next[0] = candidate + Update::kept(keep[Z]) * (prev[0] - candidate);
     keep[N] = n;
   }
 
-  template <class V>
-  static HD void backward(const V* keep, const V* prev, const V*, const V* dnext, V* dwx, V*, V* dprev) {
-    const V z = keep[Z], n = keep[N];
-    dwx[N] = dnext[0] * (1.0f - z)    * (1.0f - n * n);
-    dwx[Z] = dnext[0] * (prev[0] - n) * (z * (1.0f - z));
-    dprev[0] = dnext[0] * z;
+  template <class V, class S>
+  static HD void backward(const V* keep, const V* prev, const V*, const V* dnext, V* dwx, V*, V* dprev, const S& stages,
+                          V*) {
+    const V z = keep[Z], n = keep[N], kept = Update::kept(z);
+    dwx[N] = stages.drop(dnext[0] * (1.0f - kept)) * (1.0f - n * n);
+    dwx[Z] = Update::backward(z, dnext[0] * (prev[0] - stages.drop(n)));
+    dprev[0] = dnext[0] * kept;
   }
 
   template <class V>

@@ -18,7 +18,7 @@ struct Gates {
   int64_t panel_size() const { return width * NR; }
   const float* panel_bias(int64_t tile) const { return bias ? bias + tile * count * NR : nullptr; }
 
-  void pack(Part tiles) const {
+  __attribute__((noinline)) void pack(Part tiles) const {
     for (int64_t tile = tiles.begin; tile < tiles.end; tile++)
       for (int gate = 0; gate < count; gate++)
         pack_panel_transposed(packed + (tile * count + gate) * panel_size(),
@@ -37,12 +37,14 @@ struct Gates {
   }
 };
 
-inline Gates gates_of(const Sweep& s, Buffer* weight, int64_t width, Buffer* bias, int first, int count) {
+// Without a weight, the bias alone is arranged.
+__attribute__((noinline)) inline Gates gates_of(const Sweep& s, Buffer* weight, int64_t width, Buffer* bias, int first,
+                                                int count) {
   Gates gates = {floats(weight), s.hidden, width, first, count, nullptr, nullptr, false};
   if (count == 0) return gates;
   const int64_t panels = s.tiles() * count;
   const int64_t key = PACKED_GATES + first * 8 + count;
-  gates.packed = s.device->packed(s.device, weight, key, panels * gates.panel_size(), &gates.fresh);
+  if (weight) gates.packed = s.device->packed(s.device, weight, key, panels * gates.panel_size(), &gates.fresh);
   bool fresh = false;
   if (bias) gates.bias = s.device->packed(s.device, bias, key, panels * NR, &fresh);
   if (fresh) gates.pack_bias(floats(bias));

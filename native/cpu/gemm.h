@@ -38,7 +38,8 @@ struct Part {
   Part(int64_t n, int64_t index, int64_t parts) : begin(n * index / parts), end(n * (index + 1) / parts) {}
 };
 
-inline void pack_b(float* to, int64_t panel, const Gemm& g, int64_t j, int64_t k0, int64_t k, Part panels) {
+__attribute__((noinline)) inline void pack_b(float* to, int64_t panel, const Gemm& g, int64_t j, int64_t k0, int64_t k,
+                                             Part panels) {
   const int64_t column = (j + panels.begin) * NR, n = least(g.n, (j + panels.end) * NR) - column;
   to += panels.begin * panel;
   if (!g.b_transposed) return pack_panels(to, panel, g.b, k0, k, column, n);
@@ -78,7 +79,7 @@ inline void gemm_block(const Gemm& g, const Share& mine, float* block, const flo
 }
 
 // One rank's part of a product whose B is packed; ranks need not meet. `block` holds MC * A_STRIDE floats.
-inline void gemm_part(const Gemm& g, float* block, int rank, int ranks) {
+__attribute__((noinline)) inline void gemm_part(const Gemm& g, float* block, int rank, int ranks) {
   const Share mine = share(g.m, panels_of(g.n), rank, ranks);
   for (int64_t k0 = 0; k0 == 0 || k0 < g.k; k0 += KC)
     gemm_block(g, mine, block, g.packed + k0 * NR, g.k * NR, 0, k0, (int)least(KC, g.k - k0));

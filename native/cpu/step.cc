@@ -32,7 +32,7 @@ struct Step {
       x[gate] = load_lanes(wx + at, lanes), h[gate] = load_lanes(rh + at, lanes);
     }
     prev[Lstm::H] = Vec{}, prev[Lstm::C] = load_lanes(c + r * units + i, lanes);
-    Lstm::forward(x, h, prev, next, keep);
+    Lstm::forward(x, h, prev, next, keep, NoStages());
   }
 };
 
@@ -64,7 +64,7 @@ void lstm_step_backward(const Args& args, Device* device) {
         step.forward(r, i, lanes, prev, next, keep);
         const int64_t at = r * step.units + i;
         const Vec after[] = {dh ? load_lanes(dh + at, lanes) : Vec{}, dc ? load_lanes(dc + at, lanes) : Vec{}};
-        Lstm::backward(keep, prev, next, after, gates, gates, before);
+        Lstm::backward(keep, prev, next, after, gates, gates, before, NoStages(), static_cast<Vec*>(nullptr));
         for (int gate = 0; gate < Lstm::gates; gate++) {
           const int64_t to = (r * Lstm::gates + gate) * step.units + i;
           if (dwx) store_lanes(dwx + to, gates[gate], lanes);

@@ -9,19 +9,31 @@ namespace throughtime {
 namespace {
 
 // Inputs before the update masks, one a state, and the initial states.
-constexpr int OPTIONS = 14;
+constexpr int OPTIONS = 14, MAX_STATES = 2;
+
+// What the parts that are the same for every cell must know of one; see cells/cell.h.
+struct CellShape {
+  int gates, inner, states, saved;
+  bool one_gradient, diagonal;
+  int rows() const { return saved + states - 1; }  // saved by a plain sweep for a unit at a step
+};
+template <class Cell>
+constexpr CellShape shape_of = {Cell::gates, Cell::inner_gates,  Cell::states,
+                                Cell::saved, Cell::one_gradient, Cell::diagonal};
 
 struct Sweep {
   Device* device;
   int64_t n, steps, features, hidden;
   bool reverse;
+  int64_t width;          // numbers of h: hidden, or those of its projection
   int64_t longest;        // steps of the first row
   const int32_t* order;   // [n] row -> sequence
   const int32_t* length;  // [n] of rows, falling
   const int64_t* start;   // [longest + 1] valid (row, step) pairs before step s
 
   int64_t active(int64_t s) const { return s < longest ? start[s + 1] - start[s] : 0; }
-  int64_t place(int64_t row, int64_t s) const { return order[row] * steps + (reverse ? length[row] - 1 - s : s); }
+  int64_t position(int64_t row, int64_t s) const { return reverse ? length[row] - 1 - s : s; }
+  int64_t place(int64_t row, int64_t s) const { return order[row] * steps + position(row, s); }
   int64_t valid() const { return longest ? start[longest] : 0; }
   int64_t tiles() const { return (hidden + NR - 1) / NR; }
 };
@@ -31,9 +43,9 @@ THROUGHTIME_INLINE const float* floats(const Buffer* buffer) {
 }
 THROUGHTIME_INLINE float* floats(Buffer* buffer) { return buffer ? static_cast<float*>(buffer->data) : nullptr; }
 
-// Reads ints [N, T, I, H, reverse] and sorts the batch by length.
-inline Sweep plan_sweep(const int32_t* ints, const Buffer* lengths, Device* device) {
-  Sweep s = {device, ints[0], ints[1], ints[2], ints[3], ints[4] != 0, 0, nullptr, nullptr, nullptr};
+// Reads ints [N, T, I, H, reverse, width of h] and sorts the batch by length.
+__attribute__((noinline)) inline Sweep plan_sweep(const int32_t* ints, const Buffer* lengths, Device* device) {
+  Sweep s = {device, ints[0], ints[1], ints[2], ints[3], ints[4] != 0, ints[5], 0, nullptr, nullptr, nullptr};
   int32_t* order = static_cast<int32_t*>(device->scratch(device, (2 * s.n + s.steps + 2) * sizeof(int32_t)));
   int32_t* length = order + s.n;
   int32_t* first = length + s.n;  // counting sort: where the next row of each length goes
@@ -73,7 +85,10 @@ struct Member {
   int rank;
   int row, row_step;
   Part tiles;
-  bool meets;  // threads share rows and wait for each other at every step
+  int part, parts;  // of the tiles, and of whatever else is divided among threads that share rows
+  bool meets;       // threads share rows and wait for each other at every step
+  bool idle;
+  Part share(int64_t n) const { return idle ? Part(0, 0, 1) : Part(n, part, parts); }
   int64_t rows(int64_t active) const { return row < active ? (active - row - 1) / row_step + 1 : 0; }
 };
 
@@ -85,8 +100,9 @@ inline Member member_of(const Sweep& s, int64_t gates, int rank, int ranks) {
   int tile_parts = (int)least(ranks / row_parts, s.tiles());
   if (2.0 * s.n * gates * s.hidden * s.hidden < THROUGHTIME_FLOPS_A_THREAD / 4 * row_parts) tile_parts = 1;
   const bool idle = rank >= row_parts * tile_parts;
-  const Part tiles = idle ? Part(0, 0, 1) : Part(s.tiles(), rank / row_parts, tile_parts);
-  return {rank, rank % row_parts, row_parts, tiles, tile_parts > 1};
+  const int part = rank / row_parts;
+  const Part tiles = idle ? Part(0, 0, 1) : Part(s.tiles(), part, tile_parts);
+  return {rank, rank % row_parts, row_parts, tiles, part, tile_parts, tile_parts > 1, idle};
 }
 
 constexpr int ROWS_AT_ONCE = 48;  // whose recurrent products fit the first-level cache beside a panel
@@ -126,8 +142,8 @@ struct Products {
   float* row[ROWS_AT_ONCE];
 
   // row[i][panel * NR + j] = bias + sum over p of a[i * stride + p] B(p, panel * NR + j)
-  void fill(float* buffer, const float* a, int64_t stride, int rows, const float* b, int64_t panel, int panels,
-            int64_t k, const float* bias) {
+  __attribute__((noinline)) void fill(float* buffer, const float* a, int64_t stride, int rows, const float* b,
+                                      int64_t panel, int panels, int64_t k, const float* bias) {
     for (int i = 0; i < rows; i++) row[i] = buffer + (int64_t)i * panels * NR;
     for (int64_t p = 0; p < k; p += KC)
       multiply<false>(rows, a + p, stride, b + p * NR, panel, panels, (int)least(KC, k - p),
@@ -142,13 +158,13 @@ struct Products {
 template <bool Full, int Count = 1>
 THROUGHTIME_INLINE Vec read(const float* p, int n) {
   __builtin_prefetch(p + Count * NR, 0, 2);
-  if constexpr (Full) return load(p);
+  if (Full || n == kLanes) return load(p);
   return load_part(p, n);
 }
 template <bool Full, int Count = 1>
 THROUGHTIME_INLINE void write(float* p, Vec v, int n) {
   __builtin_prefetch(p + Count * NR, 1, 2);
-  if constexpr (Full)
+  if (Full || n == kLanes)
     store(p, v);
   else
     store_part(p, v, n);
@@ -159,15 +175,17 @@ struct Truth {
   static constexpr bool value = B;
 };
 
-// Calls body(unit, lanes, full) for each vector of a tile; full::value says at compile time whether it is a whole one.
-template <class F>
+// Calls body(unit, lanes, full) for each vector of a tile. With `Apart`, full::value says at compile time whether it is
+// a whole one, and the body is compiled twice; otherwise it is always false.
+template <bool Apart = true, class F>
 THROUGHTIME_INLINE void for_units(int64_t tile, int64_t hidden, F body) {
+#pragma GCC unroll 1
   for (int v = 0; v < 2; v++) {
     const int64_t unit = tile * NR + v * kLanes;
-    if (unit + kLanes <= hidden)
-      body(unit, kLanes, Truth<true>());
+    if (Apart && unit + kLanes <= hidden)
+      body(unit, kLanes, Truth<Apart>());
     else if (unit < hidden)
-      body(unit, (int)(hidden - unit), Truth<false>());
+      body(unit, (int)least(kLanes, hidden - unit), Truth<false>());
   }
 }
 

@@ -22,9 +22,6 @@ export type GRUCell = Cell<"r" | "z" | "n", "h">;
 
 type Gates = Record<"r" | "z" | "n", Tensor>;
 
-/** Those that have native kernels. */
-const kernels: readonly string[] = ["gru", "gru_before"];
-
 const cells = new Map<string, GRUCell>();
 
 /**
@@ -53,7 +50,7 @@ export function gruCell(variant: GRUVariant = {}): GRUCell {
       gates: ["r", "z", "n"],
       states: ["h"],
       ...(reset === "before" && { inner: { gates: ["n"], of: (wx, rh, { h }) => mul(gate("r", wx, rh), h) } }),
-      fused: kernels.includes(name),
+      fused: functions === "sigmoid_tanh",
       step(wx, rh, { h }, { drop }) {
         const z = gate("z", wx, rh);
         const recurrent = reset === "before" ? rh.n : mul(gate("r", wx, rh), rh.n);

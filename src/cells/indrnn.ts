@@ -7,7 +7,6 @@ export const indrnnRelu = defineCell({
   gates: ["h"],
   states: ["h"],
   recurrent: "diagonal",
-  fused: false,
   step: (wx, rh) => ({ h: relu(add(wx.h, rh.h)) }),
 });
 
@@ -17,6 +16,5 @@ export const indrnnTanh = defineCell({
   gates: ["h"],
   states: ["h"],
   recurrent: "diagonal",
-  fused: false,
   step: (wx, rh) => ({ h: tanh(add(wx.h, rh.h)) }),
 });

@@ -28,9 +28,6 @@ type Gate = "i" | "f" | "g" | "o";
 
 const letters = { input: "i", forget: "f", output: "o" } as const;
 
-/** Those that have native kernels. */
-const kernels: readonly string[] = ["lstm"];
-
 const cells = new Map<string, LSTMCell>();
 
 /**
@@ -69,7 +66,7 @@ export function lstmCell(variant: LSTMVariant = {}): LSTMCell {
       states: ["h", "c"],
       ...(peephole && { vectors: gates.filter((gate) => gate !== "g") }),
       normed: "c",
-      fused: kernels.includes(name),
+      fused: functions === "sigmoid_tanh_tanh" && !(coupled && without),
       step(wx, rh, { c }, { vectors, drop, clip, norm, carry }) {
         const z = (gate: Gate) => add(wx[gate], rh[gate]);
         const open = (gate: Gate, seen: Tensor) => sigma(peephole ? add(z(gate), mul(vectors[gate], seen)) : z(gate));

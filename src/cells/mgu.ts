@@ -16,7 +16,6 @@ export const mgu = defineCell({
   gates: ["f", "n"],
   states: ["h"],
   inner: { gates: ["n"], of: (wx, rh, { h }) => mul(forget(wx, rh), h) },
-  fused: false,
   step(wx, rh, { h }, { drop }) {
     const n = drop(tanh(add(wx.n, rh.n)));
     return { h: add(h, mul(forget(wx, rh), sub(n, h))) };

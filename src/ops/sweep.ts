@@ -72,19 +72,33 @@ export function defineCell<G extends string, S extends string, V extends string 
           ...cell.states.map((s) => ({ shape: [n, s === "h" ? width : hidden], dtype })),
           ...hiddenToo,
         ],
-        ints: [n, steps, features, hidden, +attrs.reverse, width, +(attrs.carryNormalised ?? false), ...maskStrides(inputs)],
+        ints: [
+          n,
+          steps,
+          features,
+          hidden,
+          +attrs.reverse,
+          width,
+          +(inputs.weightHr !== null),
+          +(attrs.carryNormalised ?? false),
+          ...maskStrides(inputs),
+        ],
         floats: [attrs.cellClip ?? 0],
       };
     },
     compose: (tensors, attrs) => loop(cell, inputsOf(cell, tensors), attrs),
-    kernel: (specs, attrs) => isPlain(cell, inputsOf(cell, specs), attrs),
+    kernel(specs, { outputActivation = "linear" }) {
+      const { gainHh, weightHr } = inputsOf(cell, specs);
+      return outputActivation === "linear" && !(cell.inner && (gainHh ?? weightHr));
+    },
     saved(specs, attrs, info) {
       const inputs = inputsOf(cell, specs);
       const { n, steps, hidden } = checkSweep(name, cell, inputs, attrs);
       const dtype = inputs.x!.dtype;
-      if (isPlain(cell, inputs, attrs)) return [{ shape: [n, steps, info, hidden], dtype }];
+      if (info >= 0 && isPlain(inputs, attrs)) return [{ shape: [n, steps, info, hidden], dtype }];
+      const least = info >= 0 ? info : -1 - info;
       const normalised = (inputs.gainHh ? cell.gates.length : 0) + (inputs.gainC ? 1 : 0);
-      const kept = { shape: [n, steps, info + cell.states.length + normalised, hidden], dtype };
+      const kept = { shape: [n, steps, least + cell.states.length + normalised, hidden], dtype };
       return normalised > 0 ? [kept, { shape: [n, steps, 2], dtype }] : [kept];
     },
     cases: () => sweepCases(cell),

@@ -91,9 +91,9 @@ export function listed<T>(
 }
 
 /** Whether weights, biases, lengths and initial states are all there is. */
-export function isPlain({ recurrent }: AnyCell, inputs: Named<unknown>, { cellClip = 0 }: SweepAttrs): boolean {
+export function isPlain(inputs: Named<unknown>, { cellClip = 0 }: SweepAttrs): boolean {
   const options = names.slice(names.indexOf("gainHh")).map((name) => inputs[name]);
-  return inputs.weightIh !== null && recurrent !== "diagonal" && cellClip === 0 && [...options, ...inputs.update].every((o) => o === null);
+  return inputs.weightIh !== null && cellClip === 0 && [...options, ...inputs.update].every((option) => option === null);
 }
 
 /** How far each mask moves with the row and with the step, in elements: for the kernels. */

@@ -73,7 +73,7 @@ function activations({ name, op, inputs, attrs, steps, initial, lengths }: Named
   const kind = gated.find(({ cell }) => cell.sweep === op);
   if (!kind) return [];
   const { x, weightIh, weightHh, biasIh, biasHh, ...rest } = inputsOf<Tensor>(kind.cell, inputs);
-  if (!isPlain(kind.cell, { x, weightIh, weightHh, biasIh, biasHh, ...rest }, attrs)) return [];
+  if (!isPlain({ x, weightIh, weightHh, biasIh, biasHh, ...rest }, attrs)) return [];
   return noGrad(() => {
     const shift = attrs.reverse ? 1 : -1;
     const first = initial[0] ?? steps[0].states[0].like(0);

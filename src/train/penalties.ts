@@ -59,7 +59,7 @@ export function pascanuPenalty(run: () => Tensor): { loss: Tensor; penalty: Tens
 function omega({ op, inputs, attrs, steps, lengths }: TracedSweep, gradients: readonly Tensor[]): Tensor {
   const cell = op === elmanTanh.sweep ? elmanTanh : elmanRelu;
   const named = inputsOf<Tensor>(cell, inputs);
-  if (!isPlain(cell, named, attrs)) throw new Error("pascanuPenalty: an RNN layer may have no options beside biases and lengths");
+  if (!isPlain(named, attrs)) throw new Error("pascanuPenalty: an RNN layer may have no options beside biases and lengths");
   const { device, dtype } = gradients[0];
   const rows = gradients[0].shape[0];
   const { direction, counted } = noGrad(() => {

@@ -147,7 +147,8 @@ void sweep(const oracle::Cell& cell, int n, int steps, int features, int hidden,
   int keep = 0;
   for (int i = 0; i < kernels.count; i++)
     if (name == kernels.entries[i].name) keep = kernels.entries[i].info;
-  const std::vector<int32_t> ints = {n, steps, features, hidden, options.reverse};
+  std::vector<int32_t> ints = {n, steps, features, hidden, options.reverse, hidden};
+  ints.resize(16, 0);  // neither projection nor masks
   std::vector<std::unique_ptr<Array>> arrays;
   const auto array = [&](const oracle::Numbers& values) {
     arrays.push_back(std::make_unique<Array>(values.size()));

@@ -1,0 +1,161 @@
+// What the sweeps forward share whatever their cell: the weights arranged by tile, W x + b for a chunk of steps,
+// initial states, and what no step writes.
+#pragma once
+#include "gates.h"
+
+namespace throughtime {
+namespace {
+
+class ForwardFrame {
+ public:
+  // in: x, weight_ih, weight_hh, bias_ih, bias_hh, lengths, options, update masks, initial states; out: output, final
+  // states, with a projection what is projected, saved if training.
+  __attribute__((noinline)) ForwardFrame(const CellShape& shape, const Args& args, Device* device)
+      : s(plan_sweep(args.ints, args.in[5], device)), shape(shape) {
+    const int G = shape.gates, OUTER = G - shape.inner;
+    ranks = ranks_for(device, 2.0 * s.valid() * G * s.hidden * (s.features + s.hidden));
+    x = floats(args.in[0]);
+    y = floats(args.out[0]);
+    const int outputs = 1 + shape.states + args.ints[6];
+    saved = args.outputs > outputs ? floats(args.out[outputs]) : nullptr;
+    for (int i = 0; i < shape.states; i++) {
+      initial[i] = floats(args.in[OPTIONS + shape.states + i]);
+      final[i] = floats(args.out[1 + i]);
+    }
+    input = gates_of(s, args.in[1], s.features, args.in[3], 0, G);
+    if (!shape.diagonal) outer = gates_of(s, args.in[2], s.width, args.in[4], 0, OUTER);
+    inner = gates_of(s, args.in[2], s.hidden, args.in[4], OUTER, shape.inner);
+    row = padded(s.hidden), h_row = padded(s.width);
+    wx_row = s.tiles() * G * NR + 16;
+    const int row_parts = member_of(s, G, 0, ranks).row_step;
+    chunk = chunk_rows((s.n + row_parts - 1) / row_parts);
+    for (int i = 0; i < 2; i++) h[i] = scratch_floats(device, s.n * h_row);
+    for (int i = 1; i < shape.states; i++) state[i] = scratch_floats(device, s.n * row);
+    if (shape.inner) {
+      operand = scratch_floats(device, s.n * row);
+      keeps = scratch_floats(device, s.n * shape.saved * row);
+    }
+    wx = scratch_floats(device, row_parts * chunk * wx_row);
+    products = scratch_floats(device, ranks * products_size());
+    gemm_blocks = scratch_floats(device, (int64_t)ranks * MC * A_STRIDE);
+    x_rows = static_cast<const float**>(device->scratch(device, ranks * chunk * sizeof(float*)));
+    small = s.n * s.hidden <= 4096 && !input.fresh && !outer.fresh && !inner.fresh;
+  }
+
+ protected:
+  void wait() const {
+    if (ranks > 1) s.device->barrier(s.device);
+  }
+
+  // `self` is the class derived from this that knows the shape.
+  template <class Self>
+  void work(Self& self, int rank) {
+    const Member me = member_of(s, shape.gates, rank, ranks);
+    for (int64_t from = 0; from < s.longest;) {
+      const int64_t to = self.project(me, from);
+      const float* w = wx + me.row * chunk * wx_row;
+      for (int64_t t = from; t < to; t++) {
+        const int64_t rows = me.rows(s.active(t));
+        self.step(me, t, rows, w);
+        if (me.meets && t + 1 < s.longest) wait();
+        w += rows * wx_row;
+      }
+      from = to;
+    }
+  }
+
+  // Packs what is fresh, sets the initial states, and fills what no step writes.
+  __attribute__((noinline)) void begin(int rank, int ranks) {
+    const Part tiles(s.tiles(), rank, ranks);
+    if (input.fresh) input.pack(tiles);
+    if (outer.fresh) outer.pack(tiles);
+    if (inner.fresh) inner.pack(tiles);
+    const Part rows(s.n, rank, ranks);
+    for (int64_t b = rows.begin; b < rows.end; b++) {
+      const int64_t sequence = s.order[b], length = s.length[b];
+      clear(y + (sequence * s.steps + length) * s.width, (s.steps - length) * s.width);
+      for (int i = 0; i < shape.states; i++) {
+        const int64_t width = i == 0 ? s.width : s.hidden;
+        float* to = i == 0 ? h[0] + b * h_row : state[i] + b * row;
+        if (initial[i])
+          copy(to, initial[i] + sequence * width, width);
+        else
+          clear(to, width);
+        if (length == 0) copy(final[i] + sequence * width, to, width);
+      }
+    }
+  }
+
+  // W x + b of several steps goes in one product, of as many rows as are worth it and stay in a cache till they are
+  // read.
+  int64_t chunk_rows(int64_t step) const {
+    const int64_t cached = (1 << 18) / wx_row, rows = cached < 64 ? 64 : least(cached, 256);
+    return step > rows ? step : rows;
+  }
+
+  // W x + b for this member's rows and tiles from step `from` on; returns the step after the last that is done.
+  __attribute__((noinline)) int64_t project(const Member& me, int64_t from) {
+    const float** list = x_rows + me.rank * chunk;
+    Gemm g = {};
+    int64_t t = from;
+    for (; t < s.longest && g.m + me.rows(s.active(t)) <= chunk; t++)
+      for (int64_t b = me.row, n = s.active(t); b < n; b += me.row_step) list[g.m++] = x + s.place(b, t) * s.features;
+    g.a = {nullptr, 0, list};
+    g.n = (me.tiles.end - me.tiles.begin) * shape.gates * NR, g.k = s.features;
+    g.packed = input.panel(me.tiles.begin);
+    g.bias = input.panel_bias(me.tiles.begin);
+    g.c = wx + me.row * chunk * wx_row + me.tiles.begin * shape.gates * NR, g.c_stride = wx_row;
+    gemm_part(g, gemm_blocks + me.rank * MC * A_STRIDE, 0, 1);
+    return t;
+  }
+
+  // Room for the products of ROWS_AT_ONCE rows with every gate of a tile.
+  int64_t products_size() const { return (int64_t)ROWS_AT_ONCE * shape.gates * NR; }
+
+  // Calls body(row(i), product, unit, lanes, full) for the units of this member's rows i: `product` is what the rows of
+  // `a`, `stride` apart, give with the COUNT gates of the units, NR floats a gate.
+  template <int COUNT, bool Apart = true, class R, class F>
+  void for_products(const Member& me, const Gates& gates, const float* a, int64_t stride, int64_t t, int64_t rows,
+                    R row, F body) {
+    Products<COUNT> product;
+    const Groups groups(me.tiles, rows, COUNT, t);
+    for (int64_t k = 0; k < groups.count(); k++) {
+      const Group group = groups[k];
+      for (int64_t first = 0; first < rows; first += ROWS_AT_ONCE) {
+        const int n = (int)least(ROWS_AT_ONCE, rows - first);
+        product.fill(products + me.rank * products_size(), a + (me.row + first * me.row_step) * stride,
+                     me.row_step * stride, n, gates.panel(group.tile), gates.panel_size(), group.tiles * COUNT,
+                     gates.width, gates.panel_bias(group.tile));
+        for (int i = 0; i < n; i++) {
+          const auto at = row(first + i);
+          for (int j = 0; j < group.tiles; j++)
+            for_units<Apart>(group.tile + j, gates.hidden, [&](int64_t unit, int lanes, auto full) {
+              body(at, product.row[i] + j * COUNT * NR + unit % NR, unit, lanes, full);
+            });
+        }
+      }
+    }
+  }
+
+  Sweep s;
+  const CellShape shape;
+  int ranks;
+  const float* x;
+  const float* initial[MAX_STATES];
+  float *y, *saved;
+  float* final[MAX_STATES];
+  Gates input = {}, outer = {}, inner = {};  // W; U of the gates before and after OUTER
+  int64_t row, h_row, wx_row;                // floats between rows of the buffers below
+  float* h[2];                               // [n][h_row] h before even and odd steps
+  float* state[MAX_STATES];                  // [n][row] the other states
+  float* operand = nullptr;                  // [n][row] what the second product is taken of
+  float* keeps = nullptr;                    // [n][KEEP][row] kept between the two products
+  int64_t chunk;                             // rows of W x + b made at once
+  float* wx;                                 // [row parts][chunk][wx_row], a row as [tile][gate][NR]
+  float *products, *gemm_blocks;
+  const float** x_rows;  // [ranks][chunk]
+  bool small;            // begun before the region
+};
+
+}  // namespace
+}  // namespace throughtime
