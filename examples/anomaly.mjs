@@ -1,6 +1,10 @@
 // Watches a sensor: learns its rhythm, then reads it one value at a time and reports what it did not expect.
-//   node examples/anomaly.mjs
+//   node examples/anomaly.mjs [--steps 300]
+import { parseArgs } from "node:util";
 import { Adam, GRU, Linear, Module, manualSeed, meanSquaredError, train } from "throughtime";
+
+const given = parseArgs({ options: { steps: { type: "string", default: "300" } } });
+const last = Number(given.values.steps);
 
 class Forecaster extends Module {
   rnn = new GRU(1, 32);
@@ -42,8 +46,8 @@ const options = {
   loss: (result, batch) => meanSquaredError(result.output, batch.targets),
 };
 for await (const { step, loss } of train(model, batches(), options)) {
-  if (step % 50 === 0) console.log(`step ${step}: mean squared error ${loss.toFixed(4)}`);
-  if (step === 300) break;
+  if (step % 50 === 0 || step === last) console.log(`step ${step}: mean squared error ${loss.toFixed(4)}`);
+  if (step === last) break;
 }
 
 const stream = model.stream({ shape: [1, 1, 1] });

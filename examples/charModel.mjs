@@ -1,6 +1,7 @@
 // A character model written out: its own module, its own loop, saved and taken up again, streamed a character at a time.
-//   node examples/charModel.mjs [text file]
+//   node examples/charModel.mjs [text file] [--steps 300] [--length 300]
 import { readFileSync } from "node:fs";
+import { parseArgs } from "node:util";
 import {
   Adam,
   CarriedState,
@@ -31,7 +32,10 @@ class CharModel extends Module {
   }
 }
 
-const file = process.argv[2] ?? new URL("../README.md", import.meta.url);
+const number = { type: "string", default: "300" };
+const given = parseArgs({ options: { steps: number, length: number }, allowPositionals: true });
+const [last, length] = [Number(given.values.steps), Number(given.values.length)];
+const file = given.positionals[0] ?? new URL("../README.md", import.meta.url);
 const text = readFileSync(file, "utf8");
 const vocabulary = Vocabulary.fromText(text);
 const batches = characterBatches(vocabulary.encode(text), { batch: 16, seq: 50, epochs: Infinity });
@@ -41,15 +45,16 @@ const model = new CharModel(vocabulary.size);
 const optimizer = new Adam(model, { lr: 4e-3 });
 const carried = new CarriedState();
 for await (const { step, loss, tokensPerSecond } of train(model, batches, { optimizer, carryState: carried, clipNorm: 1 })) {
-  if (step % 50 === 0) console.log(`step ${step}: ${(loss / Math.LN2).toFixed(2)} bits/char, ${Math.round(tokensPerSecond)} chars/s`);
-  if (step === 300) break;
+  if (step % 50 === 0 || step === last)
+    console.log(`step ${step}: ${(loss / Math.LN2).toFixed(2)} bits/char, ${Math.round(tokensPerSecond)} chars/s`);
+  if (step === last) break;
 }
 // `readCheckpoint(path)` and its `restore` go on from here, bit for bit.
 await saveCheckpoint("runs/example/model.safetensors", { model, optimizer, carried, vocabulary, position: batches.position });
 
 const stream = streamModel(model, { shape: [1, 1], dtype: "int32" });
 let id = 0;
-for (let i = 0; i < 300; i++) {
+for (let i = 0; i < length; i++) {
   const probabilities = softmax(tensor(stream.step([id]))).dataSync();
   let left = Math.random();
   id = probabilities.findIndex((p) => (left -= p) < 0);
