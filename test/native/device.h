@@ -25,13 +25,13 @@ class TestDevice : public Device {
   explicit TestDevice(int count) : Device{count, run, meet, lend, keep, stop} {}
 
   void call(const KernelList& list, const char* name, const std::vector<Buffer*>& in, const std::vector<Buffer*>& out,
-            const std::vector<int32_t>& ints) {
+            const std::vector<int32_t>& ints, const std::vector<double>& floats = {0}) {
     lent.clear();
-    const double none[] = {0};
     for (int i = 0; i < list.count; i++)
       if (std::strcmp(list.entries[i].name, name) == 0)
-        list.entries[i].run(
-            {in.data(), (int)in.size(), out.data(), (int)out.size(), ints.data(), (int)ints.size(), none, 1}, this);
+        list.entries[i].run({in.data(), (int)in.size(), out.data(), (int)out.size(), ints.data(), (int)ints.size(),
+                             floats.data(), (int)floats.size()},
+                            this);
   }
 
  private:

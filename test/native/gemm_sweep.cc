@@ -6,6 +6,7 @@
 
 #include "device.h"
 #include "oracle.h"
+#include "staged.h"
 
 using namespace throughtime;
 
@@ -248,6 +249,7 @@ void sweeps(bool quick) {
 int main(int argc, char**) {
   products();
   sweeps(argc > 1);
+  failures += staged(JOIN(kernels_sweep_, THROUGHTIME_ISA)(), argc > 1);
   for (const auto& [tensor, ratio] : worst) std::printf("%-16s worst error / tolerance %.2f\n", tensor.c_str(), ratio);
   std::printf("%d failed\n", failures);
   return failures > 0;
