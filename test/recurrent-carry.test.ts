@@ -73,6 +73,19 @@ describe.each([...structures(), ...randomised()])("$name", ({ make }) => {
     );
   });
 
+  it("takes no rows, and no steps, over which the state stays as it is", () => {
+    noGrad(() =>
+      scope(() => {
+        const layer = layerOf({ bidirectional: true });
+        expect(layer.forward(draw(0, STEPS, INPUTS)).output.shape).toEqual([0, STEPS, layer.outputSize]);
+        const start = mapTensors(layer.initialState(ROWS), ({ shape }) => draw(...shape));
+        const { output, state } = layer.forward(draw(ROWS, 0, INPUTS), { state: start });
+        expect(output.shape).toEqual([ROWS, 0, layer.outputSize]);
+        for (const [s, t] of Object.entries(start)) expect(values(state[s]), `state ${s}`).toEqual(values(t));
+      }),
+    );
+  });
+
   it("leaves nothing behind but what it returns, in training with gradients", () => {
     const layer = layerOf();
     const x = draw(ROWS, STEPS, INPUTS);
