@@ -152,7 +152,11 @@ function encode(into: Int32Array, at: number, kernel: number, { inputs, outputs,
 
 interface Addon {
   open(isa: string, threads: number): NativeDevice;
+  readonly revision?: number;
 }
+
+/** That of native/kernels.h whose kernels the ops speak to. */
+const revision = 2;
 
 let addon: Addon | null = null;
 
@@ -168,7 +172,10 @@ function requireAddon(): Addon {
       `there is no native addon for ${process.platform} ${process.arch}; to compile it: node ${root}scripts/install.mjs --build`,
     );
   }
-  return require(path) as Addon;
+  const found = require(path) as Addon;
+  if (found.revision !== revision)
+    throw new Error(`the native addon ${path} belongs to another version; to compile this one's: node ${root}scripts/install.mjs --build`);
+  return found;
 }
 
 /**
