@@ -39,8 +39,15 @@ THROUGHTIME_INLINE IVec load(const int32_t* p) { return *reinterpret_cast<const 
 THROUGHTIME_INLINE void store(float* p, Vec v) { *reinterpret_cast<VecAnywhere*>(p) = v; }
 THROUGHTIME_INLINE void store(int32_t* p, IVec v) { *reinterpret_cast<IVecAnywhere*>(p) = v; }
 
+// Where part of a vector is moved lane by lane, one function does it for all.
+#if (defined(__AVX512F__) && THROUGHTIME_LANES == 16) || (defined(__AVX2__) && THROUGHTIME_LANES == 8)
+#define THROUGHTIME_PART THROUGHTIME_INLINE
+#else
+#define THROUGHTIME_PART inline __attribute__((noinline))
+#endif
+
 // The first n lanes, 0 <= n < kLanes; the others are 0, and their memory is not touched.
-THROUGHTIME_INLINE Vec load_part(const float* p, int n) {
+THROUGHTIME_PART Vec load_part(const float* p, int n) {
 #if defined(__AVX512F__) && THROUGHTIME_LANES == 16
   return (Vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
 #elif defined(__AVX2__) && THROUGHTIME_LANES == 8
@@ -52,7 +59,7 @@ THROUGHTIME_INLINE Vec load_part(const float* p, int n) {
   return load(lanes);
 #endif
 }
-THROUGHTIME_INLINE void store_part(float* p, Vec v, int n) {
+THROUGHTIME_PART void store_part(float* p, Vec v, int n) {
 #if defined(__AVX512F__) && THROUGHTIME_LANES == 16
   _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
 #elif defined(__AVX2__) && THROUGHTIME_LANES == 8
