@@ -13,7 +13,7 @@ export { hopfieldRetrieve, hopfieldEnergy, type RetrieveOptions } from "./ops/ho
 export { unfold, fold, type Windows } from "./ops/unfold.js";
 export * from "./ops/reduce.js";
 export { sequenceMask, reverseSequence } from "./ops/sequence.js";
-export { defineCell, sweep, type Cell, type CellSpec, type SweepAttrs, type SweepInputs } from "./ops/sweep.js";
+export { defineCell, sweep, type Cell, type CellSpec, type Stages, type SweepAttrs, type SweepInputs } from "./ops/sweep.js";
 export {
   defineOp,
   defineFused,

@@ -13,7 +13,7 @@ export interface OnnxWeights {
   readonly W: NumericArray;
   /** [D, gates * H, H] */
   readonly R: NumericArray;
-  /** [D, 2 * gates * H]: those of W, then those of R. */
+  /** [D, 2 * gates * H]; those of W, then those of R. */
   readonly B?: NumericArray | null;
   /** [D, 3 * H], the peepholes of an LSTM in the order i, o, f. */
   readonly P?: NumericArray | null;

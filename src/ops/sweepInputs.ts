@@ -32,21 +32,21 @@ export interface SweepInputs {
   readonly biasHh?: MaybeTensor;
   /** int32 [N]: valid steps of each row; all by default. */
   readonly lengths?: MaybeTensor;
-  /** [gates * H]: the recurrent product is layer-normalised, all gates of it together, and multiplied by this. */
+  /** [gates * H]; the recurrent product is layer-normalised, all gates of it together, and multiplied by this. */
   readonly gainHh?: MaybeTensor;
-  /** [vectors, H]: the weights of each unit alone. */
+  /** [vectors, H]; the weights of each unit alone. */
   readonly vectors?: MaybeTensor;
-  /** [P, H]: h is this projection of what the cell gives. */
+  /** [P, H]; h is this projection of what the cell gives. */
   readonly weightHr?: MaybeTensor;
   /** [P] */
   readonly biasHr?: MaybeTensor;
-  /** [H]: the cell state is layer-normalised and multiplied by this. */
+  /** [H]; the cell state is layer-normalised and multiplied by this. */
   readonly gainC?: MaybeTensor;
   /** [H] */
   readonly biasC?: MaybeTensor;
-  /** [N, T, P]: what h is multiplied by where the recurrent product reads it. */
+  /** [N, T, P]; what h is multiplied by where the recurrent product reads it. */
   readonly dropHidden?: MaybeTensor;
-  /** [N, T, H]: what the candidate value is multiplied by. */
+  /** [N, T, H]; what the candidate value is multiplied by. */
   readonly dropCandidate?: MaybeTensor;
   /** By state, [N, T, H] ([N, T, P] of h): m in m * new + (1 - m) * old. */
   readonly update?: Readonly<Record<string, MaybeTensor>>;
