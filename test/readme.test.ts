@@ -6,6 +6,7 @@ import { pathToFileURL } from "node:url";
 import { gunzipSync } from "node:zlib";
 import ts from "typescript";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import * as library from "../src/index.js";
 
 // The TypeScript blocks of the README are one program, read from top to bottom. Only its 1000 steps of training are cut to 2.
 const root = join(import.meta.dirname, "..");
@@ -50,4 +51,28 @@ test("the blocks run", { timeout: 120_000 }, () => {
   expect(printed).toMatch(/^after "Call me " comes "."$/m);
   expect(printed).toMatch(/^step 2, window 2$/m);
   expect(printed).toMatch(/^both GRU$/m);
+});
+
+test("the table of layers has options that its layers take, and every layer is named", () => {
+  const rows = [...readme.matchAll(/^\| (`[A-Z].*?) +\|.*\| +(.*?) *\|$/gm)].map(([, ...cells]) =>
+    cells.map((cell) => [...cell.matchAll(/`(\w+)`/g)].map(([, name]) => name)),
+  );
+  expect(rows.length).toBeGreaterThan(8);
+  const classes = library as unknown as Record<string, new (...values: unknown[]) => unknown>;
+  const refusal = (...values: readonly [string, ...unknown[]]) => {
+    const [layer, ...given] = values;
+    try {
+      new classes[layer](...given);
+      return "";
+    } catch (error) {
+      return (error as Error).message;
+    }
+  };
+  const refuses = (layer: string, option: string) =>
+    [[2, 2], [2]].map((sizes) => refusal(layer, ...sizes, { [option]: undefined })).filter((message) => message.includes("unknown option"));
+  expect(rows.flatMap(([layers, options]) => layers.flatMap((layer) => options.flatMap((option) => refuses(layer, option))))).toEqual([]);
+  expect(refuses("LSTM", "peepholes")).toHaveLength(1);
+  const isLayer = (value: unknown) => typeof value === "function" && value.prototype instanceof library.Module;
+  const layers = Object.entries(library).filter(([name, value]) => isLayer(value) && !["Recurrent", "LanguageModel"].includes(name));
+  expect(layers.map(([name]) => name).filter((name) => !readme.includes(`\`${name}\``))).toEqual([]);
 });
