@@ -1,9 +1,9 @@
 // The adding problem (Hochreiter & Schmidhuber 1997): of a long row of numbers two are marked. What is their sum?
-//   node examples/adding.mjs [--cell rnn,lstm,gru,indrnn,irnn,orthogonal] [--length 200] [--steps 800] [--draw]
+//   node examples/adding.mjs [--cell rnn,lstm,gru,indrnn,irnn,orthogonal] [--length 200] [--steps 1200] [--draw]
 import { Generator, meanSquaredError, slice } from "throughtime";
 import { options, race } from "./memory.mjs";
 
-const given = options({ cell: "rnn,lstm,gru", steps: 800 });
+const given = options({ cell: "rnn,lstm,gru,indrnn", steps: 1200 });
 const { length, seed } = given;
 const rows = 32;
 const random = new Generator(seed);

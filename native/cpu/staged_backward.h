@@ -81,9 +81,11 @@ class StagedBackward : StagedBackwardFrame {
       const float* dprojected = this->more[chunk.turn].dprojected + first_row(chunk, t) * h_row;
       for_products<false>(me, projection, 0, s.width, dprojected, h_row, t, rows, rows, row_at, cell_step);
     } else if constexpr (Cell::diagonal) {
-      for_all(me, rows, row_at, [&](const At& at, int64_t unit, int lanes, auto full) {
-        unit_step<decltype(full)::value>(at, zeros + unit, unit, lanes);
-      });
+      for (int64_t i = 0; i < rows; i++)
+        for_tiles(me.tiles, s.hidden, row_at(me.row + i * me.row_step),
+                  [&](const At& at, int64_t unit, int lanes, auto full) {
+                    unit_step<decltype(full)::value>(at, zeros + unit, unit, lanes);
+                  });
     } else {
       for_products<false>(me, recurrent, 0, OUTER * s.hidden, after, gates_row, t, rows, running, row_at, cell_step);
     }
@@ -95,19 +97,6 @@ class StagedBackward : StagedBackwardFrame {
     if (!stages.gain) return;
     if (me.meets) wait();
     unnormalise_product(me, rows, row_at);
-  }
-
-  template <class R, class F>
-  void for_all(const Member& me, int64_t rows, R row_at, F body) {
-    for (int64_t i = 0; i < rows; i++) {
-      const At at = row_at(me.row + i * me.row_step);
-      for_tiles(me, at, body);
-    }
-  }
-  template <class F>
-  void for_tiles(const Member& me, const At& at, F body) {
-    for (int64_t tile = me.tiles.begin; tile < me.tiles.end; tile++)
-      for_units<false>(tile, s.hidden, [&](int64_t unit, int lanes, auto full) { body(at, unit, lanes, full); });
   }
 
   // The gradient of h after the step: what later steps and the output ask of it.
@@ -178,7 +167,7 @@ class StagedBackward : StagedBackwardFrame {
       const At at = row_at(me.row + i * me.row_step);
       const float* x_hat = at.kept + kept.c * s.hidden;
       const NormBackward norm = norm_backward(at.dseen, stages.gain_c, x_hat, s.hidden, deviations[at.place * 2 + 1]);
-      for_tiles(me, at, [&](const At& at, int64_t unit, int lanes, auto full) {
+      for_tiles(me.tiles, s.hidden, at, [&](const At& at, int64_t unit, int lanes, auto full) {
         constexpr bool Full = decltype(full)::value;
         Vec keep[KEEP + 1], prev[STATES], given[STATES], dw[G], dr[G] = {}, dprev[STATES], dvector[VECTORS + 1];
         load_step<Full>(at, unit, lanes, keep, prev, given);
@@ -200,7 +189,7 @@ class StagedBackward : StagedBackwardFrame {
       const At at = row_at(me.row + i * me.row_step);
       const float* x_hat = at.kept + kept.gates * s.hidden;
       const NormBackward norm = norm_backward(at.given, gain, x_hat, gates, deviations[at.place * 2]);
-      for_tiles(me, at, [&](const At& at, int64_t unit, int lanes, auto full) {
+      for_tiles(me.tiles, s.hidden, at, [&](const At& at, int64_t unit, int lanes, auto full) {
         constexpr bool Full = decltype(full)::value;
         for (int g = 0; g < G; g++) {
           const int64_t j = g * s.hidden + unit;

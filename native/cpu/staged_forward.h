@@ -61,15 +61,16 @@ class StagedForward : StagedForwardFrame {
     const auto row_at = [&](int64_t i) { return at(me.row + i * me.row_step, t, w + i * wx_row); };
     const float* read_from = stages.drop_hidden ? dropped[t % 2] : h[t % 2];
     if constexpr (Cell::diagonal) {
-      for_all(me, rows, row_at, [&](const At& at, int64_t unit, int lanes, auto full) {
-        constexpr bool Full = decltype(full)::value;
-        Vec rh[G];
-        for (int g = 0; g < G; g++) {
-          rh[g] = load(at.read + unit) * read<Full>(unit_weight + g * s.hidden + unit, lanes);
-          if (unit_bias) rh[g] += read<Full>(unit_bias + g * s.hidden + unit, lanes);
-        }
-        cell_step<Full>(at, rh, unit, lanes);
-      });
+      for (int64_t i = 0; i < rows; i++)
+        for_tiles(me.tiles, s.hidden, row_at(i), [&](const At& at, int64_t unit, int lanes, auto full) {
+          constexpr bool Full = decltype(full)::value;
+          Vec rh[G];
+          for (int g = 0; g < G; g++) {
+            rh[g] = load(at.read + unit) * read<Full>(unit_weight + g * s.hidden + unit, lanes);
+            if (unit_bias) rh[g] += read<Full>(unit_bias + g * s.hidden + unit, lanes);
+          }
+          cell_step<Full>(at, rh, unit, lanes);
+        });
     } else if constexpr (INNER > 0) {
       for_products<OUTER, false>(me, outer, read_from, h_row, t, rows, row_at,
                                  [&](const At& at, const float* product, int64_t unit, int lanes, auto full) {
@@ -112,19 +113,6 @@ class StagedForward : StagedForwardFrame {
           constexpr bool Full = decltype(full)::value;
           emit<Full>(at, blend<Full>(at.update[0], load(product), load(at.before + unit), unit, lanes), unit, lanes);
         });
-  }
-
-  template <class R, class F>
-  void for_all(const Member& me, int64_t rows, R row, F body) {
-    for (int64_t i = 0; i < rows; i++) {
-      const At at = row(i);
-      for_tiles(me, at, body);
-    }
-  }
-  template <class F>
-  void for_tiles(const Member& me, const At& at, F body) {
-    for (int64_t tile = me.tiles.begin; tile < me.tiles.end; tile++)
-      for_units<false>(tile, s.hidden, [&](int64_t unit, int lanes, auto full) { body(at, unit, lanes, full); });
   }
 
   // What the second product is taken of.
@@ -174,7 +162,7 @@ class StagedForward : StagedForwardFrame {
       const float* from = sums + at.b * sums_row();
       const Moments m = moments(from, G * s.hidden);
       if (deviations && me.part == 0) deviations[at.place * 2] = m.rstd;
-      for_tiles(me, at, [&](const At& at, int64_t unit, int lanes, auto full) {
+      for_tiles(me.tiles, s.hidden, at, [&](const At& at, int64_t unit, int lanes, auto full) {
         constexpr bool Full = decltype(full)::value;
         Vec rh[G];
         for (int g = 0; g < G; g++) {
@@ -197,7 +185,7 @@ class StagedForward : StagedForwardFrame {
       const float* from = raw + at.b * row;
       const Moments m = moments(from, s.hidden);
       if (deviations && me.part == 0) deviations[at.place * 2 + 1] = m.rstd;
-      for_tiles(me, at, [&](const At& at, int64_t unit, int lanes, auto full) {
+      for_tiles(me.tiles, s.hidden, at, [&](const At& at, int64_t unit, int lanes, auto full) {
         constexpr bool Full = decltype(full)::value;
         Vec prev[STATES], next[STATES], handed[STATES], keep[KEEP + 1];
         prev[0] = stages.weight_hr ? Vec{} : load(at.before + unit);

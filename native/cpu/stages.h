@@ -82,6 +82,13 @@ THROUGHTIME_INLINE UnitStages<VECTORS> unit_stages(const Stages& stages, const f
   return e;
 }
 
+// Calls body(at, unit, lanes, full) for each vector of some tiles.
+template <class At, class F>
+THROUGHTIME_INLINE void for_tiles(Part tiles, int64_t hidden, const At& at, F body) {
+  for (int64_t tile = tiles.begin; tile < tiles.end; tile++)
+    for_units<false>(tile, hidden, [&](int64_t unit, int lanes, auto full) { body(at, unit, lanes, full); });
+}
+
 // mask * next + (1 - mask) * before, where there is a mask.
 template <bool Full>
 THROUGHTIME_INLINE Vec blend(const float* mask, Vec next, Vec before, int64_t unit, int lanes) {
