@@ -10,7 +10,7 @@ import type { CarriedState } from "../train/carried.js";
 import type { Optimizer } from "../train/optimizer.js";
 import { makeFolder } from "./folder.js";
 import { readMetadata, VERSION, type Json, type Metadata } from "./metadata.js";
-import { readSafetensors, writeSafetensors, type SafeTensor, type TensorToWrite } from "./safetensors.js";
+import { readSafetensors, toNumbers, writeSafetensors, type SafeTensor, type TensorToWrite } from "./safetensors.js";
 
 // One safetensors file: the model's tensors under their own names, the optimizer's under `optimizer.`, the carried
 // state under `state.`, everything else as JSON in the metadata.
@@ -81,8 +81,11 @@ export async function saveCheckpoint(path: string, parts: CheckpointParts & Chec
   await write(path, tensors.flat(), { throughtime: VERSION, ...(Object.fromEntries(notes) as Record<string, string>) });
 }
 
-/** A tensor of a file as values to load. @throws if it does not hold floating numbers. */
-function floating(path: string, name: string, { dtype, shape, data }: SafeTensor): { shape: readonly number[]; data: TypedArray } {
+/** A tensor of a file as values to load. @throws if it does not hold floating numbers, unless it is one count. */
+function floating(path: string, name: string, found: SafeTensor): { shape: readonly number[]; data: TypedArray } {
+  const { dtype, shape, data } = found;
+  // PyTorch's num_batches_tracked.
+  if (dtype === "I64" && shape.length === 0) return { shape, data: Float64Array.from(toNumbers(found)) };
   if (!(data instanceof Float32Array || data instanceof Float64Array))
     throw new Error(`${path}: tensor ${name} must hold floating numbers but is ${dtype}`);
   return { shape, data };
@@ -97,14 +100,14 @@ type Loaded = ReturnType<typeof under>;
 
 /** @throws if the tensors are not exactly those of the model. */
 function checkWeights(path: string, model: Module, values: Loaded): void {
-  const own = model.namedParameters();
+  const own = model.stateDict();
   const list = (what: string, names: string[]) =>
     names.length > 0 ? [`${what} ${names.slice(0, 8).join(", ")}${names.length > 8 ? ", ..." : ""}`] : [];
-  const missing = [...own.keys()].filter((name) => !Object.hasOwn(values, name));
-  const unknown = Object.keys(values).filter((name) => !own.has(name));
+  const missing = Object.keys(own).filter((name) => !Object.hasOwn(values, name));
+  const unknown = Object.keys(values).filter((name) => !Object.hasOwn(own, name));
   const wrong = [...list("is missing", missing), ...list("has the unknown", unknown)];
   if (wrong.length > 0) throw new Error(`${path}: it is not of this model: it ${wrong.join(" and ")}`);
-  for (const [name, p] of own) {
+  for (const [name, p] of Object.entries(own)) {
     if (!sameShape(values[name].shape, p.shape))
       throw new Error(`${path}: it is not of this model: ${name} must be ${showShape(p.shape)} but is ${showShape(values[name].shape)}`);
   }
@@ -193,13 +196,13 @@ function weightsOf(path: string, tensors: ReadonlyMap<string, SafeTensor>): Load
   return under(path, new Map(own), "");
 }
 
-/** Writes a model's parameters only, under the names and in the layout of PyTorch; replaces the file in one go. */
+/** Writes a model's parameters and buffers only, under the names and in the layout of PyTorch; replaces the file in one go. */
 export async function saveWeights(path: string, model: Module): Promise<void> {
   await write(path, await read(model.stateDict()), { format: "pt" });
 }
 
 /**
- * Loads a model's parameters from a safetensors file: a checkpoint, what `saveWeights` wrote, or a PyTorch state dict.
+ * Loads a model's parameters and buffers from a safetensors file: a checkpoint, what `saveWeights` wrote, or a PyTorch state dict.
  * Nothing is changed unless every name and shape fits.
  *
  * @throws naming the file and what does not fit.

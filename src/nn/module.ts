@@ -21,11 +21,13 @@ export function place({ device, dtype = "float32" }: Placement): { device: Backe
 
 /**
  * Something with parameters. Tensors that require a gradient and modules held in properties (or in arrays of modules)
- * are found by themselves; their names are the property names joined by dots, as in a PyTorch state dict.
+ * are found by themselves; their names are the property names joined by dots, as in a PyTorch state dict. Tensors that
+ * belong to the state without being learned are registered as buffers.
  */
 export abstract class Module {
   /** Whether dropout and its like are active. Set by `train()` and `eval()`. */
   training = true;
+  private readonly bufferNames = new Set<string>();
 
   /** Switches this module and all below to training behaviour. */
   train(on = true): this {
@@ -50,18 +52,12 @@ export abstract class Module {
 
   /** Every parameter once, by its dotted name, in order of definition. */
   namedParameters(): Map<string, Tensor> {
-    const found = new Map<string, Tensor>();
-    const seen = new Set<Tensor>();
-    const visit = (module: Module, prefix: string) => {
-      for (const [name, value] of Object.entries(module)) {
-        if (!(value instanceof Tensor) || !value.requiresGrad || seen.has(value)) continue;
-        seen.add(value);
-        found.set(prefix + name, value);
-      }
-      for (const [name, child] of module.children()) visit(child, `${prefix}${name}.`);
-    };
-    visit(this, "");
-    return found;
+    return this.namedTensors((t) => t.requiresGrad);
+  }
+
+  /** What was registered as a buffer, by its dotted name, in order of definition. */
+  namedBuffers(): Map<string, Tensor> {
+    return this.namedTensors((_, isBuffer) => isBuffer);
   }
 
   parameters(): Tensor[] {
@@ -76,9 +72,9 @@ export abstract class Module {
     }
   }
 
-  /** The parameters by name; live tensors, not copies. */
+  /** The parameters and buffers by name; live tensors, not copies. */
   stateDict(): Record<string, Tensor> {
-    return Object.fromEntries(this.namedParameters());
+    return Object.fromEntries(this.namedTensors((t, isBuffer) => isBuffer || t.requiresGrad));
   }
 
   /**
@@ -87,14 +83,14 @@ export abstract class Module {
    * @throws RangeError naming what is missing, what is unknown, or which shape differs.
    */
   checkStateDict(values: Readonly<Record<string, StateValue>>): void {
-    const own = this.namedParameters();
-    const missing = [...own.keys()].filter((name) => !(name in values));
-    const unknown = Object.keys(values).filter((name) => !own.has(name));
+    const own = this.stateDict();
+    const missing = Object.keys(own).filter((name) => !(name in values));
+    const unknown = Object.keys(values).filter((name) => !Object.hasOwn(own, name));
     if (missing.length > 0 || unknown.length > 0) {
       const list = (what: string, names: string[]) => (names.length > 0 ? [`${what} ${names.join(", ")}`] : []);
       throw new RangeError(`loadStateDict: ${[...list("missing", missing), ...list("unknown", unknown)].join("; ")}`);
     }
-    for (const [name, p] of own) {
+    for (const [name, p] of Object.entries(own)) {
       const value = values[name];
       const length = value instanceof Tensor ? value.size : value.data.length;
       if (!sameShape(value.shape, p.shape))
@@ -104,24 +100,23 @@ export abstract class Module {
   }
 
   /**
-   * Copies values into the parameters. Nothing is changed unless every name and shape fits.
+   * Copies values into the parameters and buffers. Nothing is changed unless every name and shape fits.
    *
    * @throws RangeError as `checkStateDict` does.
    */
   loadStateDict(values: Readonly<Record<string, StateValue>>): void {
     this.checkStateDict(values);
-    const own = this.namedParameters();
-    for (const [name, p] of own) {
+    for (const [name, p] of Object.entries(this.stateDict())) {
       const value = values[name];
       write(p, value instanceof Tensor ? value.dataSync() : value.data);
     }
   }
 
-  /** Moves the parameters to a device, to a dtype, or both. The tensors stay the same objects. */
+  /** Moves the parameters and buffers to a device, to a dtype, or both. The tensors stay the same objects. */
   to(placement: Backend | DeviceName | Placement): this {
     const { device: to, dtype }: Placement = typeof placement === "string" || "alloc" in placement ? { device: placement } : placement;
     const target = typeof to === "string" ? devices(to) : to;
-    for (const p of this.parameters()) {
+    for (const p of Object.values(this.stateDict())) {
       const device = target ?? p.device;
       const type = dtype ?? p.dtype;
       if (device === p.device && type === p.dtype) continue;
@@ -151,9 +146,30 @@ export abstract class Module {
     return parameter;
   }
 
+  /** Adds a tensor that is saved, loaded and moved with the parameters but not learned, such as a running mean. */
+  protected registerBuffer(name: string, buffer: Tensor): Tensor {
+    this.bufferNames.add(name);
+    return this.register(name, buffer);
+  }
+
   /** A registered parameter, or null if there is none of that name. */
   protected parameter(name: string): Tensor | null {
     return ((this as unknown as Record<string, unknown>)[name] as Tensor | undefined) ?? null;
+  }
+
+  private namedTensors(wanted: (t: Tensor, isBuffer: boolean) => boolean): Map<string, Tensor> {
+    const found = new Map<string, Tensor>();
+    const seen = new Set<Tensor>();
+    const visit = (module: Module, prefix: string) => {
+      for (const [name, value] of Object.entries(module)) {
+        if (!(value instanceof Tensor) || seen.has(value) || !wanted(value, module.bufferNames.has(name))) continue;
+        seen.add(value);
+        found.set(prefix + name, value);
+      }
+      for (const [name, child] of module.children()) visit(child, `${prefix}${name}.`);
+    };
+    visit(this, "");
+    return found;
   }
 }
 

@@ -22,6 +22,13 @@ export function leaves(state: StateTree, path = ""): [string, Tensor][] {
   return Object.entries(state).flatMap(([name, part]) => leaves(part, path ? `${path}.${name}` : name));
 }
 
+/** @internal The same tree around other tensors. */
+export function mapTree(state: StateTree, f: (t: Tensor) => Tensor): StateTree {
+  if (state instanceof Tensor) return f(state);
+  if (Array.isArray(state)) return state.map((part: StateTree) => mapTree(part, f));
+  return Object.fromEntries(Object.entries(state).map(([name, part]) => [name, mapTree(part, f)]));
+}
+
 /**
  * One sequence, fed a step at a time. The state stays on the device. The step's kernels are recorded once and then
  * replayed on fixed buffers, so that a step allocates nothing but its result and takes no thread hop. Parameters are read

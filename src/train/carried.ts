@@ -6,13 +6,6 @@ import { tensor } from "../tensor/create.js";
 import { keep } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 
-/** @internal The same tree around other tensors. */
-export function mapTree(state: StateTree, f: (t: Tensor) => Tensor): StateTree {
-  if (state instanceof Tensor) return f(state);
-  if (Array.isArray(state)) return state.map((part: StateTree) => mapTree(part, f));
-  return Object.fromEntries(Object.entries(state).map(([name, part]) => [name, mapTree(part, f)]));
-}
-
 /** The inverse of `leaves`. A level whose names are 0, 1, 2, ... is an array. */
 function grow(parts: readonly (readonly [readonly string[], Tensor])[]): StateTree {
   if (parts.length === 1 && parts[0][0].length === 0) return parts[0][1];
