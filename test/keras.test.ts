@@ -7,6 +7,7 @@ import { gunzipSync } from "node:zlib";
 import * as h5 from "h5wasm";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
+  Bidirectional,
   ConvLSTM2d,
   device,
   Embedding,
@@ -155,7 +156,7 @@ describe("configurations that there is nothing like here", () => {
     ["before", { reset_after: true }, "before: reset_after must be false but is true"],
     ["before", { use_bias: false }, "before: use_bias must be true but is false"],
     ["mine", { units: 7 }, "mine: units must be 5 as its arrays have it but is 7"],
-    ["both", { merge_mode: "sum" }, 'both: merge_mode must be "concat" but is "sum"'],
+    ["both", { merge_mode: "max" }, 'both: merge_mode must be "concat" or "sum" or "mul" or "ave" but is "max"'],
     ["both", { layer: { class_name: "Dense", config: {} } }, "both: Bidirectional must be around SimpleRNN, LSTM"],
     ["both", { layer: 3 }, "both: a layer must have class_name and config but is 3"],
   ])("%s with %o", (name, settings, message) => {
@@ -182,6 +183,46 @@ describe("configurations that there is nothing like here", () => {
       { shape: [1, 4, 6], ...tensors },
     );
     expect([...run(layer, x).dataSync()]).toEqual([...run(same, x).dataSync()]);
+  });
+
+  test.each([
+    ["sum", "sum", (a: number, b: number) => a + b],
+    ["mul", "mul", (a: number, b: number) => a * b],
+    ["ave", "average", (a: number, b: number) => (a + b) / 2],
+  ] as const)("a Bidirectional that merges by %s", (merge_mode, merge, f) => {
+    const source = changed("both", { merge_mode });
+    const layer = kerasLayer(source, on) as Bidirectional;
+    expect(layer).toBeInstanceOf(Bidirectional);
+    expect(layer.merge).toBe(merge);
+    const width = layer.outputSize;
+    const x = tensor(
+      Float64Array.from({ length: 4 * layer.inputSize }, (_, i) => Math.sin(i)),
+      { shape: [1, 4, layer.inputSize], ...tensors },
+    );
+    const both = [...run(kerasLayer(layers.get("both")!, on), x).dataSync()];
+    const wanted = Array.from({ length: 4 * width }, (_, i) => {
+      const at = Math.floor(i / width) * 2 * width + (i % width);
+      return f(both[at], both[at + width]);
+    });
+    expect([...run(layer, x).dataSync()]).toEqual(wanted);
+    const inner = source.config.settings.layer as { config: object };
+    const backwards = { ...inner, config: { ...inner.config, go_backwards: true } };
+    expect(() => kerasLayer(changed("both", { merge_mode, layer: backwards }))).toThrow("both: go_backwards must be false but is true");
+  });
+
+  test("loadKeras fills two layers of one Bidirectional", async () => {
+    const one = layers.get("both")!;
+    const whole = kerasLayer(one, on);
+    const { inputSize, hiddenSize, constructor } = whole as LSTM;
+    const make = () => new (constructor as typeof LSTM)(inputSize, hiddenSize, on);
+    const given = new Bidirectional(make(), make());
+    await loadKeras(weightsOnly, { both: given });
+    const x = tensor(
+      Float64Array.from({ length: 4 * inputSize }, (_, i) => Math.cos(i)),
+      { shape: [1, 4, inputSize], ...tensors },
+    );
+    expect([...run(given, x).dataSync()]).toEqual([...run(whole, x).dataSync()]);
+    await expect(loadKeras(sequence, { both: given })).rejects.toThrow("both: it needs ");
   });
 });
 

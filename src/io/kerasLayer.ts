@@ -1,5 +1,6 @@
 import type { CellActivations } from "../cells/activation.js";
 import { gru, gruBefore } from "../cells/gru.js";
+import { Bidirectional, type BidirectionalOptions } from "../nn/bidirectional.js";
 import { Conv1d, Conv2d } from "../nn/conv.js";
 import { ConvLSTM1d, ConvLSTM2d } from "../nn/convlstm.js";
 import { Embedding } from "../nn/embedding.js";
@@ -8,6 +9,7 @@ import { Linear } from "../nn/linear.js";
 import type { Module, Placement } from "../nn/module.js";
 import { LayerNorm } from "../nn/norm.js";
 import { Recurrent } from "../nn/recurrent.js";
+import type { RecurrentLayer } from "../nn/recurrentLayer.js";
 import { showShape } from "../tensor/op.js";
 import { Generator } from "../tensor/random.js";
 import { fromKeras, kerasShape, type KerasShape } from "./keras.js";
@@ -121,9 +123,9 @@ function recurrentLayer(className: string, settings: Settings, shape: KerasShape
   return build(settings, shape, { bias: shape.bias, bidirectional: shape.bidirectional, ...(backwards && { reverse: true }), ...options });
 }
 
-/** Bidirectional around a recurrent layer: both directions alike, concatenated. */
+/** Bidirectional around a recurrent layer: both directions alike, merged. */
 function bidirectional(settings: Settings, shape: KerasShape, options: object): Module {
-  choice(settings, "merge_mode", ["concat"]);
+  const merge = choice(settings, "merge_mode", shape.kernelSize.length === 0 ? ["concat", "sum", "mul", "ave"] : ["concat"]);
   const forward = kerasConfig(settings.layer);
   if (!isRecurrent(forward.className))
     throw new RangeError(`Bidirectional must be around ${Object.keys(recurrentBuilders).join(", ")} but is around ${forward.className}`);
@@ -136,7 +138,24 @@ function bidirectional(settings: Settings, shape: KerasShape, options: object): 
         );
     choice(backward.settings, "go_backwards", [true]);
   }
-  return recurrentLayer(forward.className, forward.settings, shape, options);
+  if (merge === "concat") return recurrentLayer(forward.className, forward.settings, shape, options);
+  choice(forward.settings, "go_backwards", [false]);
+  const one = () => recurrentLayer(forward.className, forward.settings, { ...shape, bidirectional: false }, options) as RecurrentLayer;
+  return new Bidirectional(one(), one(), { merge: merges[merge] });
+}
+
+const merges = { sum: "sum", mul: "mul", ave: "average" } as const satisfies Record<string, BidirectionalOptions["merge"]>;
+
+/** What `fromKeras` gives, under the names of a layer: those of a Bidirectional are of two layers. */
+function stateFor(layer: Module, weights: KerasDescription["weights"]) {
+  const state = fromKeras(weights);
+  if (!(layer instanceof Bidirectional)) return state;
+  return Object.fromEntries(
+    Object.entries(state).map(([name, value]) => {
+      const plain = name.replace(/_reverse$/, "");
+      return [`${plain === name ? "forwardLayer" : "backwardLayer"}.${plain}`, value];
+    }),
+  );
 }
 
 function plainLayer(className: string, settings: Settings, weight: readonly number[], bias: boolean, options: object): Module {
@@ -157,7 +176,7 @@ export type KerasDescription = Pick<KerasLayer, "weights"> & { readonly name?: s
 
 /**
  * A layer of ours that computes what a layer of a .keras file computes, with its weights: RNN, LSTM, GRU, ConvLSTM1d or
- * ConvLSTM2d (bidirectional for a Bidirectional), Linear, Embedding, LayerNorm, Conv1d or Conv2d. Not taken over: dropout
+ * ConvLSTM2d (bidirectional for a Bidirectional that concatenates; Bidirectional for one that merges otherwise), Linear, Embedding, LayerNorm, Conv1d or Conv2d. Not taken over: dropout
  * (of training only) and the activation of a Dense or convolutional layer, which here is an operation of its own. With
  * `go_backwards` the layer is `reverse`, and its output stays in the order of the input, which Keras gives reversed.
  *
@@ -183,15 +202,20 @@ export function kerasLayer({ name = "", config, weights }: KerasDescription, { d
         "bias" in state,
         className === "LayerNormalization" ? { device, dtype } : options,
       );
-    layer.loadStateDict(state);
+    layer.loadStateDict(stateFor(layer, weights));
     return layer;
   } catch (cause) {
     throw new RangeError(`kerasLayer: ${name === "" ? "" : `${name}: `}${(cause as Error).message}`, { cause });
   }
 }
 
+const isBidirectional = (layer: Module): layer is Bidirectional => layer instanceof Bidirectional;
+
 /** What a layer computes, as far as its class and its cell say it. */
-const kind = (layer: Module) => (layer instanceof Recurrent ? `${layer.constructor.name} (${layer["cell"].name})` : layer.constructor.name);
+function kind(layer: Module): string {
+  if (isBidirectional(layer)) return `Bidirectional (${kind(layer.forwardLayer)}, ${kind(layer.backwardLayer)}, ${layer.merge})`;
+  return layer instanceof Recurrent ? `${layer.constructor.name} (${layer["cell"].name})` : layer.constructor.name;
+}
 
 /** The same, as far as arrays alone say it: where the reset gate of a GRU acts. */
 function kindOf({ weights }: KerasLayer): string | null {
@@ -213,9 +237,10 @@ export async function loadKeras(path: string, layers: Readonly<Record<string, Mo
     const source = found.get(name);
     if (!source) throw new RangeError(`${path}: it has no layer ${name} but ${[...found.keys()].slice(0, 20).join(", ")}`);
     try {
-      const state = fromKeras(source.weights);
+      const state = stateFor(layer, source.weights);
       const wanted = source.config ? kind(kerasLayer(source)) : kindOf(source);
-      if (wanted !== null && wanted !== kind(layer)) throw new RangeError(`it needs ${wanted} but the layer given is ${kind(layer)}`);
+      const given = !source.config && isBidirectional(layer) ? kind(layer.forwardLayer) : kind(layer);
+      if (wanted !== null && wanted !== given) throw new RangeError(`it needs ${wanted} but the layer given is ${given}`);
       layer.checkStateDict(state);
       return { layer, state };
     } catch (cause) {
