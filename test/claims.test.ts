@@ -4,6 +4,7 @@ import {
   affine,
   concat,
   device,
+  Dilated,
   gradientFlow,
   GRU,
   init,
@@ -166,6 +167,17 @@ describe("claims", () => {
     init.orthogonal(parameter(layer, "weight_hh_l0"), { gain: s });
     const norms = (await flowFromTheEnd(layer, draw(1, 30, I))).h;
     norms.forEach((norm, t) => expect(norm / (norms[29] * s ** (29 - t))).toBeCloseTo(1, 10));
+  });
+
+  it("skip connections across time shorten the way of a gradient by their length", () => {
+    const layer = new RNN(I, H, { nonlinearity: "linear", ...on });
+    init.identity(parameter(layer, "weight_hh_l0"), { scale: 0.5 });
+    for (const dilation of [1, 2, 4, 8]) {
+      const x = uniform([1, 9, I], { ...on, requiresGrad: true });
+      sum(slice(new Dilated(layer, { dilation }).forward(x).output, 1, 8, 9)).backward();
+      const [first, last] = [0, 8].map((t) => Math.hypot(...values(slice(x.grad!, 1, t, t + 1))));
+      expect(first / last).toBeCloseTo(0.5 ** (8 / dilation), 12);
+    }
   });
 
   it("with tanh they shrink even where the weights are orthogonal", async () => {

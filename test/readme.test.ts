@@ -53,7 +53,7 @@ test("the blocks run", { timeout: 120_000 }, () => {
   expect(printed).toMatch(/^both GRU$/m);
 });
 
-test("the table of layers has options that its layers take", () => {
+test("the table of layers has options that its layers take, and every layer is named", () => {
   const rows = [...readme.matchAll(/^\| (`[A-Z].*?) +\|.*\| +(.*?) *\|$/gm)].map(([, ...cells]) =>
     cells.map((cell) => [...cell.matchAll(/`(\w+)`/g)].map(([, name]) => name)),
   );
@@ -72,4 +72,7 @@ test("the table of layers has options that its layers take", () => {
     [[2, 2], [2]].map((sizes) => refusal(layer, ...sizes, { [option]: undefined })).filter((message) => message.includes("unknown option"));
   expect(rows.flatMap(([layers, options]) => layers.flatMap((layer) => options.flatMap((option) => refuses(layer, option))))).toEqual([]);
   expect(refuses("LSTM", "peepholes")).toHaveLength(1);
+  const isLayer = (value: unknown) => typeof value === "function" && value.prototype instanceof library.Module;
+  const layers = Object.entries(library).filter(([name, value]) => isLayer(value) && !["Recurrent", "LanguageModel"].includes(name));
+  expect(layers.map(([name]) => name).filter((name) => !readme.includes(`\`${name}\``))).toEqual([]);
 });
