@@ -8,8 +8,8 @@ import { showShape, size, type MaybeTensor } from "../tensor/op.js";
 import { scope } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { Module, place, type Placement } from "./module.js";
-import { zeroPadding } from "./padding.js";
-import { checkLengths } from "./recurrent.js";
+import { zeroPadding } from "../ops/sequence.js";
+import { checkLengths } from "./lengths.js";
 
 export interface BatchNormOptions extends Placement {
   /** Added to the variance. Default 1e-5. */
@@ -75,9 +75,13 @@ export class BatchNorm1d extends Module {
       throw new RangeError(`${where}: x must be [N, T, ${this.features}] or [N, ${this.features}] but is ${showShape(shape)}`);
     if (options.lengths && shape.length !== 3)
       throw new RangeError(`${where}: lengths are of x [N, T, ${this.features}] but x is ${showShape(shape)}`);
+    const valid = options.lengths ? Array.from(options.lengths).reduce((a, b) => a + b, 0) : size(shape.slice(0, -1));
+    return scope(() => this.over(x, options.lengths ? checkLengths(where, x, options.lengths) : null, valid));
+  }
+
+  /** @internal The same with lengths as int32 [N], of which `count` is the sum. */
+  over(x: Tensor, lengths: MaybeTensor, count: number): Tensor {
     return scope(() => {
-      const lengths = options.lengths ? checkLengths(where, x, options.lengths) : null;
-      const count = options.lengths ? (options.lengths as number[]).reduce((a, b) => a + b, 0) : size(shape.slice(0, -1));
       const given = zeroPadding(x, lengths);
       const { mean, variance } = this.statistics(given, lengths, count);
       const normal = div(sub(given, mean), sqrt(affine(variance, 1, this.eps)));

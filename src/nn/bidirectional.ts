@@ -5,7 +5,7 @@ import { checkChoice, checkOptions } from "../tensor/check.js";
 import { scope } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { Module } from "./module.js";
-import { checkLengths } from "./recurrent.js";
+import { checkLengths } from "./lengths.js";
 import {
   checkCausal,
   checkLayer,

@@ -12,7 +12,8 @@ import { scope } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { ConvLayerOptions } from "./conv.js";
 import { Module, place } from "./module.js";
-import { checkLengths, type ForwardOptions } from "./recurrent.js";
+import { checkLengths } from "./lengths.js";
+import type { ForwardOptions } from "./recurrent.js";
 import type { Stream, StreamInput } from "./stream.js";
 
 /** Options of ConvLSTM1d and ConvLSTM2d. Stride, dilation and padding are those of the convolution of the input. */

@@ -6,7 +6,7 @@ import { showShape } from "../tensor/op.js";
 import { scope } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { Module } from "./module.js";
-import { checkLengths } from "./recurrent.js";
+import { checkLengths } from "./lengths.js";
 import { checkCausal, checkLayer, checkSequence, type RecurrentLayer, type SequenceOptions, type StateOf } from "./recurrentLayer.js";
 import { leaves, mapTree, streamModel, type Stream, type StateTree } from "./stream.js";
 

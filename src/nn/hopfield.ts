@@ -17,7 +17,7 @@ import * as init from "./init.js";
 import { Linear } from "./linear.js";
 import { Module, place, type Placement } from "./module.js";
 import { LayerNorm } from "./norm.js";
-import { checkLengths } from "./recurrent.js";
+import { checkLengths } from "./lengths.js";
 
 export interface HopfieldOptions extends Placement {
   /** Size D of the space that each head associates in. Default: the input size. */

@@ -2,14 +2,17 @@ import { mul } from "../ops/elementwise.js";
 import { linear } from "../ops/matmul.js";
 import { concat, expand, reshape, slice, stack } from "../ops/movement.js";
 import { layerNorm } from "../ops/norm.js";
+import { zeroPadding } from "../ops/sequence.js";
 import { sweep, type Cell } from "../ops/sweep.js";
-import { checkCount, checkOptions } from "../tensor/check.js";
-import { full, tensor, zeros } from "../tensor/create.js";
+import { checkChoice, checkCount, checkOptions } from "../tensor/check.js";
+import { full, zeros } from "../tensor/create.js";
 import { isDebugging } from "../tensor/debug.js";
 import { sameShape, showShape, type MaybeTensor } from "../tensor/op.js";
 import { defaultGenerator, type Generator } from "../tensor/random.js";
 import { scope } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { BatchNorm1d } from "./batchNorm.js";
+import { checkLengths } from "./lengths.js";
 import { checkMasks, drawMasks, type Masks, type MaskSizes } from "./masks.js";
 import { inference } from "./mode.js";
 import { Module, place, type Placement } from "./module.js";
@@ -27,6 +30,12 @@ export interface RecurrentOptions extends RegularisationOptions, Placement {
   readonly reverse?: boolean;
   /** Default true. */
   readonly bias?: boolean;
+  /**
+   * `"batch"`: W x is batch-normalised over all rows and valid steps before the bias is added, as Deep Speech 2 has it
+   * (Amodei et al. 2016, "sequence-wise"): f(BN(W x_t) + U h_{t-1}). Adds a BatchNorm1d `norm_ih_l{k}` of gates * H
+   * features to each layer and direction; its own shift is `bias_ih`. Default `"none"`.
+   */
+  readonly inputNorm?: "none" | "batch";
   /** Source of the initial weights and of all masks. Default: the process's generator. */
   readonly generator?: Generator;
 }
@@ -36,6 +45,7 @@ export const recurrentOptions = [
   "bidirectional",
   "reverse",
   "bias",
+  "inputNorm",
   ...regularisationOptions,
   "generator",
   "device",
@@ -63,6 +73,8 @@ interface Sweep<S extends string> {
   readonly index: number;
   readonly reverse: boolean;
   readonly lengths: Tensor | null;
+  /** Valid steps of all rows together. */
+  readonly valid: number;
   readonly state: Readonly<Record<S, Tensor>> | undefined;
   readonly masks: Masks<S>;
   readonly update: Readonly<Record<S, MaybeTensor>>;
@@ -86,13 +98,24 @@ export abstract class Recurrent<S extends string> extends Module {
   private readonly generator: Generator | undefined;
   private readonly regularisation: Regularisation<S>;
   private readonly stateNames: readonly S[];
+  private readonly inputNorms = new Map<string, BatchNorm1d>();
 
   /** @throws on an option that is out of range, or that contradicts another or the cell. */
   protected constructor(
     protected readonly cell: Cell,
     readonly inputSize: number,
     readonly hiddenSize: number,
-    { layers = 1, bidirectional = false, reverse = false, bias = true, generator, device, dtype, ...regularisation }: RecurrentOptions,
+    {
+      layers = 1,
+      bidirectional = false,
+      reverse = false,
+      bias = true,
+      inputNorm = "none",
+      generator,
+      device,
+      dtype,
+      ...regularisation
+    }: RecurrentOptions,
     private readonly structure: Structure = {},
   ) {
     super();
@@ -100,6 +123,9 @@ export abstract class Recurrent<S extends string> extends Module {
     checkCount(where, "inputSize", inputSize);
     checkCount(where, "hiddenSize", hiddenSize);
     checkCount(where, "layers", layers);
+    checkChoice(where, "inputNorm", inputNorm, ["none", "batch"]);
+    if (inputNorm === "batch" && structure.norms?.includes("ih"))
+      throw new RangeError(`${where}: layerNorm normalises W x already, so inputNorm cannot be "batch"`);
     if (bidirectional && reverse) throw new RangeError(`${where}: bidirectional already has a reverse direction; give one of the two`);
     this.layers = layers;
     this.directions = bidirectional ? 2 : 1;
@@ -114,6 +140,12 @@ export abstract class Recurrent<S extends string> extends Module {
       for (const suffix of this.suffixes(layer))
         for (const [name, parameter] of drawParameters(cell, { inputs, hidden: hiddenSize, bias }, structure, settings))
           this.register(`${name}_${suffix}`, parameter);
+      if (inputNorm === "none") continue;
+      for (const suffix of this.suffixes(layer)) {
+        const norm = new BatchNorm1d(cell.gates.length * hiddenSize, { device, dtype });
+        this.inputNorms.set(suffix, norm);
+        Object.defineProperty(this, `norm_ih_${suffix}`, { value: norm, enumerable: true });
+      }
     }
   }
 
@@ -184,6 +216,7 @@ export abstract class Recurrent<S extends string> extends Module {
     if (options.masks) checkMasks(where, options.masks, this.maskSizes(), rows, steps);
     const masks = options.masks ?? (this.training ? this.drawMasks(rows, steps) : {});
     const lengths = options.lengths ? checkLengths(where, x, options.lengths) : null;
+    const valid = options.lengths ? Array.from(options.lengths).reduce((a, b) => a + b, 0) : rows * steps;
     const expected = options.masks || this.training ? undefined : this.expectations(x);
     const counted = counts && this.named((s) => expand(reshape(counts, [rows, steps, 1]), [rows, steps, this.widthOf(s)]));
     const masked = (t: Tensor, mask: Tensor | undefined) => (mask ? mul(t, mask) : t);
@@ -196,7 +229,7 @@ export abstract class Recurrent<S extends string> extends Module {
       const results = this.suffixes(layer).map((suffix, direction) => {
         const index = layer * this.directions + direction;
         const update = this.named((s) => both(masks.update?.[s]?.[index] ?? expected?.[s], counted?.[s]));
-        return this.sweepOne(input, { suffix, index, reverse: this.reverse || direction === 1, lengths, state, masks, update });
+        return this.sweepOne(input, { suffix, index, reverse: this.reverse || direction === 1, lengths, valid, state, masks, update });
       });
       finals.push(...results.map((result) => result.state));
       hidden = results.flatMap((result) => result.hidden ?? []);
@@ -207,17 +240,16 @@ export abstract class Recurrent<S extends string> extends Module {
     return { output, state: states, ...(hidden.length > 0 && { hidden: sideBySide(hidden) }) };
   }
 
-  private sweepOne(x: Tensor, { suffix, index, reverse, lengths, state, masks, update }: Sweep<S>) {
+  private sweepOne(x: Tensor, { suffix, index, reverse, lengths, valid, state, masks, update }: Sweep<S>) {
     const parameter = (name: string) => this.parameter(`${name}_${suffix}`);
-    const [weightIh, weightHh] = [parameter("weight_ih")!, parameter("weight_hh")!];
-    const [biasIh, gainIh] = [parameter("bias_ih"), parameter("gain_ih")];
+    const weightHh = parameter("weight_hh")!;
     const { structure } = this;
     const inner = <T>(values: Readonly<Partial<Record<S, T>>>) =>
       Object.fromEntries(this.cell.states.map((s, i) => [s, values[this.stateNames[i]]])) as Partial<Record<string, T>>;
     const result = sweep(
       this.cell,
       {
-        ...(gainIh ? { x: layerNorm(linear(x, weightIh), gainIh, biasIh) } : { x, weightIh, biasIh }),
+        ...this.project(x, suffix, lengths, valid),
         weightHh: masks.weight ? mul(weightHh, masks.weight[index]) : weightHh,
         biasHh: parameter("bias_hh"),
         lengths,
@@ -240,6 +272,15 @@ export abstract class Recurrent<S extends string> extends Module {
       },
     );
     return { ...result, state: this.named((_, i) => result.state[this.cell.states[i]]) };
+  }
+
+  /** What the sweep makes W x + b of; W x is normalised before, where it is to be. */
+  private project(x: Tensor, suffix: string, lengths: MaybeTensor, valid: number) {
+    const [weightIh, biasIh, gainIh] = ["weight_ih", "bias_ih", "gain_ih"].map((name) => this.parameter(`${name}_${suffix}`));
+    const batchNorm = this.inputNorms.get(suffix);
+    if (!gainIh && !batchNorm) return { x, weightIh, biasIh };
+    const wx = linear(zeroPadding(x, lengths), weightIh!);
+    return gainIh ? { x: layerNorm(wx, gainIh, biasIh) } : { x: batchNorm!.over(wx, lengths, valid), biasIh };
   }
 
   /** Zoneout in inference: the mask is its own expectation. */
@@ -301,13 +342,4 @@ function stacked(parts: readonly Tensor[]): Tensor {
 
 function sideBySide(parts: readonly Tensor[]): Tensor {
   return parts.length === 1 ? parts[0] : concat(parts, 2);
-}
-
-/** Valid steps of each row as int32 [N]. @throws RangeError unless there is one integer from 0 to T for each row. */
-export function checkLengths(where: string, x: Tensor, lengths: readonly number[] | Int32Array): Tensor {
-  const [n, steps] = x.shape;
-  if (lengths.length !== n) throw new RangeError(`${where}: lengths must have ${n} entries but has ${lengths.length}`);
-  const bad = lengths.findIndex((v: number) => !Number.isInteger(v) || v < 0 || v > steps);
-  if (bad >= 0) throw new RangeError(`${where}: lengths must be integers from 0 to ${steps} but entry ${bad} is ${lengths[bad]}`);
-  return tensor([...lengths], { dtype: "int32", device: x.device });
 }

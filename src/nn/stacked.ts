@@ -10,8 +10,8 @@ import { constant } from "./fill.js";
 import { Linear } from "./linear.js";
 import { Module } from "./module.js";
 import { LayerNorm } from "./norm.js";
-import { zeroPadding } from "./padding.js";
-import { checkLengths } from "./recurrent.js";
+import { zeroPadding } from "../ops/sequence.js";
+import { checkLengths } from "./lengths.js";
 import { checkLayer, checkSequence, checkStreams, type RecurrentLayer, type SequenceOptions, type StateOf } from "./recurrentLayer.js";
 import { streamModel, type Stream } from "./stream.js";
 

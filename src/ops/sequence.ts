@@ -1,6 +1,10 @@
 import { apply } from "../tensor/apply.js";
 import { defineOp, showShape, size, type Op } from "../tensor/op.js";
+import { zeros } from "../tensor/create.js";
+import { scope } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { reshape } from "./movement.js";
+import { where } from "./select.js";
 
 const lengthCases = [
   { lengths: [1], steps: 1 },
@@ -63,4 +67,14 @@ const reverseSequenceOp: Op = defineOp({
 /** Reverses the valid steps of each row of x [N, T, ...] and leaves the padding where it is; its own inverse. */
 export function reverseSequence(x: Tensor, lengths: Tensor | null = null): Tensor {
   return apply(reverseSequenceOp, lengths ? [x, lengths] : [x], undefined)[0];
+}
+
+/** x [N, T, ...] with zeros behind the valid steps of each row, whatever was there; x itself without lengths, int32 [N]. */
+export function zeroPadding(x: Tensor, lengths: Tensor | null): Tensor {
+  if (!lengths) return x;
+  const { shape, dtype, device } = x;
+  return scope(() => {
+    const mask = sequenceMask(lengths, shape[1], dtype as "float32" | "float64");
+    return where(reshape(mask, [shape[0], shape[1], ...shape.slice(2).map(() => 1)]), x, zeros([], { dtype, device }));
+  });
 }

@@ -6,7 +6,7 @@ import { linear } from "./matmul.js";
 import { expand, reshape, split, stack, unstack } from "./movement.js";
 import { layerNorm } from "./norm.js";
 import { clamp } from "./select.js";
-import { reverseSequence, sequenceMask } from "./sequence.js";
+import { reverseSequence, sequenceMask, zeroPadding } from "./sequence.js";
 import type { CellSpec, Stages } from "./sweep.js";
 import { checkSweep, type Named, type SweepAttrs } from "./sweepInputs.js";
 
@@ -18,7 +18,7 @@ export function loop<G extends string, S extends string, V extends string>(
 ): Tensor[] {
   const { n, steps, hidden, width } = checkSweep(cell.name, cell, inputs, attrs);
   const { weightIh, biasIh, lengths } = inputs;
-  const x = inputs.x!;
+  const x = zeroPadding(inputs.x!, lengths);
   const { device } = x;
   const dtype = x.dtype as "float32" | "float64";
   const flip = (t: Tensor) => (attrs.reverse ? reverseSequence(t, lengths) : t);
