@@ -26,7 +26,7 @@ const value = (t: Tensor) => t.dataSync()[0];
 /** Unit vectors where there are few elements, else three random directions: [input, direction]. */
 function directions(variables: readonly [Tensor, number][]): [number, Float64Array][] {
   return variables.flatMap(([t, i]): [number, Float64Array][] => {
-    if (t.size <= 40) return Array.from({ length: t.size }, (_, j) => [i, new Float64Array(t.size).fill(0).fill(1, j, j + 1)]);
+    if (t.size <= 8) return Array.from({ length: t.size }, (_, j) => [i, new Float64Array(t.size).fill(0).fill(1, j, j + 1)]);
     return [0, 1, 2].map((d) => [i, Float64Array.from(caseValues({ shape: t.shape }, 900 + 10 * i + d))]);
   });
 }
