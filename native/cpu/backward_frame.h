@@ -56,7 +56,7 @@ class BackwardFrame {
     }
     products = scratch_floats(device, ranks * Products<1>::size);
     zeros = scratch_floats(device, row > h_row ? row : h_row);
-    sums = scratch_floats(device, ranks * padded(gates_row));
+    sums = scratch_floats(device, ranks * sums_row());
     x_rows = static_cast<const float**>(device->scratch(device, ranks * capacity * sizeof(float*)));
     h_rows = static_cast<const float**>(device->scratch(device, ranks * capacity * sizeof(float*)));
     dx_rows = static_cast<float**>(device->scratch(device, ranks * capacity * sizeof(float*)));
@@ -99,7 +99,7 @@ class BackwardFrame {
     return {buffers[turn % 2], from, to, s.start[to] - s.start[from], turn % 2};
   }
 
-  // `self` is the class derived from this that knows the shape.
+  // `self` is the class derived from this that knows the cell.
   template <class Self>
   void work(Self& self, int rank) {
     const Member me = member_of(s, shape.gates, rank, ranks);
@@ -233,6 +233,9 @@ class BackwardFrame {
     }
   }
 
+  // Room for one rank's sums of columns: of the gates, or of h, which a projection may make wider.
+  int64_t sums_row() const { return gates_row > h_row ? gates_row : h_row; }
+
   // Gates whose product is taken of h, times H.
   int64_t outer() const { return (shape.gates - shape.inner) * s.hidden; }
 
@@ -286,7 +289,7 @@ class BackwardFrame {
   // total[j] += the sum over the rows of from[j]
   __attribute__((noinline)) void add_columns(float* total, const float* from, int64_t stride, int64_t rows,
                                              Part columns, int rank) {
-    float* sum = sums + rank * padded(gates_row);
+    float* sum = sums + rank * sums_row();
     clear(sum + columns.begin, columns.end - columns.begin);
     for (int64_t r = 0; r < rows; r++)
       for (int64_t j = columns.begin; j < columns.end; j++) sum[j] += from[r * stride + j];

@@ -47,7 +47,7 @@ class ForwardFrame {
     if (ranks > 1) s.device->barrier(s.device);
   }
 
-  // `self` is the class derived from this that knows the shape.
+  // `self` is the class derived from this that knows the cell.
   template <class Self>
   void work(Self& self, int rank) {
     const Member me = member_of(s, shape.gates, rank, ranks);

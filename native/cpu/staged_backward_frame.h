@@ -146,7 +146,7 @@ class StagedBackwardFrame : protected BackwardFrame {
   // total[j] += sum over the chunk's rows of dy[j] * x_hat[j], x_hat being row `from` on of what is kept.
   void add_normalised(float* total, const Chunk& chunk, const float* dy, int64_t stride, int from, Part columns,
                       int rank) {
-    float* sum = sums + rank * padded(gates_row);
+    float* sum = sums + rank * sums_row();
     clear(sum + columns.begin, columns.end - columns.begin);
     for (int64_t t = chunk.from, r = 0; t < chunk.to; t++)
       for (int64_t b = 0; b < s.active(t); b++, r++) {

@@ -99,7 +99,7 @@ THROUGHTIME_INLINE Vec blend(const float* mask, Vec next, Vec before, int64_t un
 
 constexpr float NORM_EPS = 1e-5f;
 
-// The sums over a row of n numbers of f(index, lanes, vector) -> Vec, always added in the same order.
+// The sums over a row of n numbers of f(index, lanes), a vector, always added in the same order.
 template <class F>
 THROUGHTIME_INLINE float sum_row(int64_t n, F f) {
   Vec total = {};

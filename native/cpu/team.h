@@ -6,7 +6,7 @@
 namespace throughtime {
 namespace {
 
-// Keys of Device.packed. Arrangements of gates by tile count up from PACKED_GATES; see sweep_weights.h.
+// Keys of Device.packed. Arrangements of gates by tile count up from PACKED_GATES; see gates.h.
 enum PackedKey { PACKED_TRANSPOSED = 1, PACKED_NATURAL = 2, PACKED_GATES = 16 };
 
 // The key of an arrangement of a matrix with that many columns: views of one buffer may differ in shape.

@@ -68,7 +68,9 @@ function example(cell: CellSpec<string, string, string>, parts: Parts): Case<Swe
   const { n, steps, features, hidden, reverse = false, bias, state, lengths, options = [] } = parts;
   const has = (option: Option) => options.includes(option);
   const rows = cell.gates.length * hidden;
-  const width = has("projection") ? Math.ceil(hidden / 2) : hidden;
+  // A Jordan network may give more numbers than it has units.
+  const projected = cell.gates.length === 1 ? hidden + 3 : Math.ceil(hidden / 2);
+  const width = has("projection") ? projected : hidden;
   const when = (on: boolean | undefined, shape: readonly number[], range = {}): CaseInput => (on ? { shape, ...range } : null);
   const mask = (shape: readonly number[]): CaseInput => ({ shape, low: 0, high: 1, constant: true });
   const normed = has("norm") || has("carried norm");

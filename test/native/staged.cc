@@ -43,7 +43,7 @@ class Example {
     const bool projected = product && cell.gates != 3 && coin();
     const bool gain = product && coin(), gain_c = cell.normed && coin(), given_x = coin();
     const int rows = cell.gates * hidden;
-    width = projected ? (hidden + 1) / 2 : hidden;
+    width = !projected ? hidden : cell.gates == 1 ? 3 * hidden + 2 : (hidden + 1) / 2;
     ints = {n, steps, given_x ? rows : features, hidden, coin(), width, projected, coin()};
     floats = {cell.states > 1 && coin() ? 0.3 : 0.0};
     const bool bias = coin();
