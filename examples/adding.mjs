@@ -1,16 +1,15 @@
 // The adding problem (Hochreiter & Schmidhuber 1997): of a long row of numbers two are marked. What is their sum?
-//   node examples/adding.mjs [--cell rnn,lstm,gru,indrnn,irnn,orthogonal] [--length 200] [--steps 1200] [--draw]
-import { Generator, meanSquaredError, slice } from "throughtime";
+//   node examples/adding.mjs [--cell rnn,lstm,gru,indrnn,irnn,orthogonal] [--length 200] [--steps 2000] [--draw]
+import { meanSquaredError, slice } from "throughtime";
 import { options, race } from "./memory.mjs";
 
-const given = options({ cell: "rnn,lstm,gru,indrnn", steps: 1200 });
-const { length, seed } = given;
+const given = options({ cell: "rnn,lstm,gru,indrnn", steps: 2000 });
+const { length } = given;
 const rows = 32;
-const random = new Generator(seed);
-const below = (n) => Math.floor(n * random.next());
 
 // Each step has a number in [0, 1) and a mark, which is 1 in one step of the first half and in one of the second.
-function batch() {
+function batch(random) {
+  const below = (n) => Math.floor(n * random.next());
   const inputs = new Float32Array(rows * length * 2);
   const targets = new Float32Array(rows);
   const half = length >> 1;

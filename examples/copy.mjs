@@ -1,18 +1,17 @@
-// The copy task (Hochreiter & Schmidhuber 1997): read a symbol, wait for a long time, say it. With more than one of them
-// the order must be kept too: orthogonal weights do that by themselves, gates learn it late.
+// The copy task (Hochreiter & Schmidhuber 1997): read a symbol, wait for a long time, say it. With more --items than one
+// their order must be kept too.
 //   node examples/copy.mjs [--cell rnn,lstm,gru,indrnn,irnn,orthogonal] [--length 200] [--items 1] [--steps 600] [--draw]
-import { crossEntropy, Generator, slice } from "throughtime";
+import { crossEntropy, slice } from "throughtime";
 import { options, race } from "./memory.mjs";
 
 const given = options({ cell: "rnn,lstm,gru,irnn,orthogonal", steps: 600, items: 1 });
-const { length, items, seed } = given;
+const { length, items } = given;
 const rows = 32;
 const symbols = 8;
-const random = new Generator(seed);
 
 // A symbol is one of the inputs at 1, waiting is all of them at 0, and the last input at 1 asks for an answer.
 const steps = length + 2 * items;
-function batch() {
+function batch(random) {
   const inputs = new Float32Array(rows * steps * (symbols + 1));
   const targets = new Int32Array(rows * items);
   for (let n = 0; n < rows; n++) {

@@ -5,6 +5,7 @@ import {
   clipGradNorm,
   drawGradientFlow,
   evaluate,
+  Generator,
   gradientFlow,
   GRU,
   IndRNN,
@@ -94,7 +95,7 @@ async function descend(model, optimizers, { inputs, targets }, loss) {
   return number;
 }
 
-/** Trains one layer after another on a task, and prints how each did and how far its gradients reach in the end. */
+/** Trains one layer after another on a task, all on the same batches, and prints how each did and how far its gradients reach in the end. */
 export async function race({ inputs, outputs, batch, loss, chance, solved }, { names, length, steps, hidden, seed, draw }) {
   const show = (columns) =>
     console.log(
@@ -107,6 +108,7 @@ export async function race({ inputs, outputs, batch, loss, chance, solved }, { n
   show(["cell", "steps", "loss", "", "gradient", "t = T", "T/2", "0"]);
   for (const name of names) {
     manualSeed(seed);
+    const random = new Generator(seed);
     const { make, lr, slowly = 1, after } = cells[name];
     const model = new Reader(make(inputs, hidden, length), outputs);
     const apart = slowly === 1 ? [] : [model.rnn.weight_hh_l0, model.rnn.bias_ih_l0, model.rnn.bias_hh_l0];
@@ -114,11 +116,11 @@ export async function race({ inputs, outputs, batch, loss, chance, solved }, { n
     const optimizers = [new Adam(rest, { lr }), ...apart.map((p) => new Adam([p], { lr: lr * slowly }))];
     let step = 0;
     for (let mean = chance; step < steps && mean >= solved; step++) {
-      mean = 0.95 * mean + 0.05 * (await descend(model, optimizers, batch(), loss));
+      mean = 0.95 * mean + 0.05 * (await descend(model, optimizers, batch(random), loss));
       after?.(model.rnn, length);
       if (process.stderr.isTTY) process.stderr.write(`\r${name} ${step + 1}: ${mean.toFixed(3)} \r`);
     }
-    const test = batch();
+    const test = batch(random);
     const score = await evaluate(model, [test], { loss });
     const flow = await gradientFlow(model, test, { loss });
     for (const [state, norms] of Object.entries(flow.layers.at(-1).norms)) {

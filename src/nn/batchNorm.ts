@@ -1,5 +1,6 @@
 import { add, affine, div, mul, scale, sqrt, square, sub } from "../ops/elementwise.js";
 import { sum } from "../ops/reduce.js";
+import { zeroPadding } from "../ops/sequence.js";
 import { update } from "../tensor/apply.js";
 import { checkCount, checkNumber, checkOptions } from "../tensor/check.js";
 import { ones, zeros } from "../tensor/create.js";
@@ -8,7 +9,6 @@ import { showShape, size, type MaybeTensor } from "../tensor/op.js";
 import { scope } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { Module, place, type Placement } from "./module.js";
-import { zeroPadding } from "../ops/sequence.js";
 import { checkLengths } from "./lengths.js";
 
 export interface BatchNormOptions extends Placement {

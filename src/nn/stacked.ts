@@ -1,5 +1,6 @@
 import { add, mul, sigmoid, sub } from "../ops/elementwise.js";
 import { concat } from "../ops/movement.js";
+import { zeroPadding } from "../ops/sequence.js";
 import { checkChoice, checkNumber, checkOptions } from "../tensor/check.js";
 import type { Generator } from "../tensor/random.js";
 import { scope } from "../tensor/scope.js";
@@ -10,7 +11,6 @@ import { constant } from "./fill.js";
 import { Linear } from "./linear.js";
 import { Module } from "./module.js";
 import { LayerNorm } from "./norm.js";
-import { zeroPadding } from "../ops/sequence.js";
 import { checkLengths } from "./lengths.js";
 import { checkLayer, checkSequence, checkStreams, type RecurrentLayer, type SequenceOptions, type StateOf } from "./recurrentLayer.js";
 import { streamModel, type Stream } from "./stream.js";

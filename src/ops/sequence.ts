@@ -1,6 +1,6 @@
 import { apply } from "../tensor/apply.js";
-import { defineOp, showShape, size, type Op } from "../tensor/op.js";
 import { zeros } from "../tensor/create.js";
+import { defineOp, showShape, size, type Op } from "../tensor/op.js";
 import { scope } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { reshape } from "./movement.js";
