@@ -10,14 +10,18 @@ struct Block {
   size_t bytes = 0;
 };
 
-// 64-byte aligned, on huge pages when large. Throws std::bad_alloc.
+// 64-byte aligned, on huge pages where the system has them: those smaller than a huge page are cut from slabs that stay
+// with the process. From any thread. Throws std::bad_alloc.
 Block allocate_block(size_t bytes);
 void free_block(Block block);
+
+// Blocks come in eight sizes an octave, so at most an eighth of one is wasted.
+constexpr int kBlockClasses = 8 + 8 * 40;
 
 // Keeps freed blocks by size for the next taker. One thread.
 class BlockCache {
  public:
-  BlockCache() : free_(kClasses) {}
+  BlockCache() : free_(kBlockClasses) {}
   ~BlockCache();
   BlockCache(const BlockCache&) = delete;
   BlockCache& operator=(const BlockCache&) = delete;
@@ -38,10 +42,6 @@ class BlockCache {
   size_t held() const { return held_; }
 
  private:
-  // Eight sizes an octave, so at most an eighth of a block is wasted.
-  static constexpr int kClasses = 8 + 8 * 40;
-  static int class_of(size_t bytes, size_t* rounded);
-
   std::vector<std::vector<Block>> free_;
   size_t cached_ = 0;
   size_t held_ = 0;

@@ -44,7 +44,7 @@ class BackwardFrame {
       input = {nullptr, gates, s.features};
       input.packed = device->packed(device, in[1], PACKED_NATURAL, input.floats(), &input.fresh);
     }
-    capacity = s.n > KC ? s.n : KC;
+    capacity = s.n > 256 ? s.n : 256;
     for (Buffers& buffer : buffers) {
       buffer.dwx = scratch_floats(device, capacity * gates_row);
       buffer.drh = shape.one_gradient ? buffer.dwx : scratch_floats(device, capacity * gates_row);

@@ -89,7 +89,7 @@ class ForwardFrame {
   // W x + b of several steps goes in one product, of as many rows as are worth it and stay in a cache till they are
   // read.
   int64_t chunk_rows(int64_t step) const {
-    const int64_t cached = (1 << 18) / wx_row, rows = cached < 64 ? 64 : least(cached, 256);
+    const int64_t cached = (1 << 16) / wx_row, rows = cached < 64 ? 64 : least(cached, 256);
     return step > rows ? step : rows;
   }
 

@@ -6,7 +6,7 @@
 namespace throughtime {
 namespace {
 
-constexpr int KC = 256;  // a panel's stretch fills half a first-level cache
+constexpr int KC = 512;  // a panel's stretch fills half a first-level cache
 constexpr int MC = 96;   // rows of A kept in the second-level cache
 constexpr int A_STRIDE = KC + 16;
 constexpr int NC = 64;  // panels of B packed at a time

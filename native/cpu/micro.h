@@ -56,6 +56,11 @@ __attribute__((noinline)) void micro(const float* a, int64_t stride, const float
   const float* row[M];
 #pragma GCC unroll 16
   for (int i = 0; i < M; i++) row[i] = a + i * stride;
+  // What is added to lies far away, and the registers are full of sums when it is wanted.
+  if (to.add)
+#pragma GCC unroll 1
+    for (int i = 0; i < M; i++)
+      for (int q = 0; q < P * NR; q += 16) __builtin_prefetch(to.rows[first + i] + to.column + q, 1, 3);
   const auto step = [&](int p) __attribute__((always_inline)) {
     Vec right[P][2];
 #pragma GCC unroll 4

@@ -74,8 +74,16 @@ THROUGHTIME_INLINE IVec bits(Vec v) { return reinterpret_cast<IVec>(v); }
 THROUGHTIME_INLINE Vec from_bits(IVec v) { return reinterpret_cast<Vec>(v); }
 
 // A NaN in either operand of min and max gives b.
+#if defined(__AVX512F__) && THROUGHTIME_LANES == 16
+THROUGHTIME_INLINE Vec min(Vec a, Vec b) { return (Vec)_mm512_min_ps((__m512)a, (__m512)b); }
+THROUGHTIME_INLINE Vec max(Vec a, Vec b) { return (Vec)_mm512_max_ps((__m512)a, (__m512)b); }
+#elif defined(__AVX2__) && THROUGHTIME_LANES == 8
+THROUGHTIME_INLINE Vec min(Vec a, Vec b) { return (Vec)_mm256_min_ps((__m256)a, (__m256)b); }
+THROUGHTIME_INLINE Vec max(Vec a, Vec b) { return (Vec)_mm256_max_ps((__m256)a, (__m256)b); }
+#else
 THROUGHTIME_INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
 THROUGHTIME_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
+#endif
 THROUGHTIME_INLINE Vec abs(Vec v) { return from_bits(bits(v) & 0x7fffffff); }
 // The magnitude of `v` with the sign of `sign`.
 THROUGHTIME_INLINE Vec with_sign(Vec v, Vec sign) {

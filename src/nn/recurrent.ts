@@ -99,6 +99,8 @@ export abstract class Recurrent<S extends string> extends Module {
   private readonly regularisation: Regularisation<S>;
   private readonly stateNames: readonly S[];
   private readonly inputNorms = new Map<string, BatchNorm1d>();
+  /** By suffix and name, `name_suffix`, of the parameters there are: looking for others, or by new strings, takes long. */
+  private readonly fullNames = new Map<string, ReadonlyMap<string, string>>();
 
   /** @throws on an option that is out of range, or that contradicts another or the cell. */
   protected constructor(
@@ -138,8 +140,10 @@ export abstract class Recurrent<S extends string> extends Module {
     for (let layer = 0; layer < layers; layer++) {
       const inputs = layer === 0 ? inputSize : this.outputSize;
       for (const suffix of this.suffixes(layer))
-        for (const [name, parameter] of drawParameters(cell, { inputs, hidden: hiddenSize, bias }, structure, settings))
-          this.register(`${name}_${suffix}`, parameter);
+        this.fullNames.set(
+          suffix,
+          this.registerAll(suffix, drawParameters(cell, { inputs, hidden: hiddenSize, bias }, structure, settings)),
+        );
       if (inputNorm === "none") continue;
       for (const suffix of this.suffixes(layer)) {
         const norm = new BatchNorm1d(cell.gates.length * hiddenSize, { device, dtype });
@@ -241,15 +245,21 @@ export abstract class Recurrent<S extends string> extends Module {
   }
 
   private sweepOne(x: Tensor, { suffix, index, reverse, lengths, valid, state, masks, update }: Sweep<S>) {
-    const parameter = (name: string) => this.parameter(`${name}_${suffix}`);
+    const parameter = (name: string) => this.parameterOf(name, suffix);
     const weightHh = parameter("weight_hh")!;
     const { structure } = this;
-    const inner = <T>(values: Readonly<Partial<Record<S, T>>>) =>
-      Object.fromEntries(this.cell.states.map((s, i) => [s, values[this.stateNames[i]]])) as Partial<Record<string, T>>;
+    const inner = <T>(values: Readonly<Partial<Record<S, T>>>) => {
+      const renamed: Partial<Record<string, T>> = {};
+      this.cell.states.forEach((s, i) => (renamed[s] = values[this.stateNames[i]]));
+      return renamed;
+    };
+    const { x: input, weightIh, biasIh } = this.project(x, suffix, lengths, valid);
     const result = sweep(
       this.cell,
       {
-        ...this.project(x, suffix, lengths, valid),
+        x: input,
+        weightIh,
+        biasIh,
         weightHh: masks.weight ? mul(weightHh, masks.weight[index]) : weightHh,
         biasHh: parameter("bias_hh"),
         lengths,
@@ -274,13 +284,28 @@ export abstract class Recurrent<S extends string> extends Module {
     return { ...result, state: this.named((_, i) => result.state[this.cell.states[i]]) };
   }
 
+  private registerAll(suffix: string, parameters: Iterable<readonly [string, Tensor]>): Map<string, string> {
+    const names = new Map<string, string>();
+    for (const [name, parameter] of parameters) {
+      names.set(name, `${name}_${suffix}`);
+      this.register(`${name}_${suffix}`, parameter);
+    }
+    return names;
+  }
+
+  private parameterOf(name: string, suffix: string): Tensor | null {
+    const fullName = this.fullNames.get(suffix)!.get(name);
+    return fullName === undefined ? null : this.parameter(fullName);
+  }
+
   /** What the sweep makes W x + b of; W x is normalised before, where it is to be. */
   private project(x: Tensor, suffix: string, lengths: MaybeTensor, valid: number) {
-    const [weightIh, biasIh, gainIh] = ["weight_ih", "bias_ih", "gain_ih"].map((name) => this.parameter(`${name}_${suffix}`));
+    const [weightIh, biasIh, gainIh] = ["weight_ih", "bias_ih", "gain_ih"].map((name) => this.parameterOf(name, suffix));
     const batchNorm = this.inputNorms.get(suffix);
     if (!gainIh && !batchNorm) return { x, weightIh, biasIh };
     const wx = linear(zeroPadding(x, lengths), weightIh!);
-    return gainIh ? { x: layerNorm(wx, gainIh, biasIh) } : { x: batchNorm!.over(wx, lengths, valid), biasIh };
+    if (gainIh) return { x: layerNorm(wx, gainIh, biasIh), weightIh: null, biasIh: null };
+    return { x: batchNorm!.over(wx, lengths, valid), weightIh: null, biasIh };
   }
 
   /** Zoneout in inference: the mask is its own expectation. */
@@ -305,7 +330,9 @@ export abstract class Recurrent<S extends string> extends Module {
   }
 
   private named<T>(make: (state: S, index: number) => T): Record<S, T> {
-    return Object.fromEntries(this.stateNames.map((s, i) => [s, make(s, i)])) as Record<S, T>;
+    const all = {} as Record<S, T>;
+    this.stateNames.forEach((s, i) => (all[s] = make(s, i)));
+    return all;
   }
 
   private suffixes(layer: number): string[] {

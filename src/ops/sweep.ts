@@ -115,13 +115,15 @@ export function defineCell<G extends string, S extends string, V extends string 
  */
 export function sweep<G extends string, S extends string, V extends string>(
   cell: Cell<G, S, V>,
-  { update, ...inputs }: SweepInputs,
+  inputs: SweepInputs,
   initial: Readonly<Partial<Record<S, Tensor>>>,
   attrs: SweepAttrs = { reverse: false },
 ): { output: Tensor; state: Record<S, Tensor>; hidden?: Tensor } {
-  for (const mask of [inputs.dropHidden, inputs.dropCandidate, ...Object.values(update ?? {})])
+  const { update = {} } = inputs;
+  for (const mask of [inputs.dropHidden, inputs.dropCandidate, ...cell.states.map((s) => update[s])])
     if (mask?.requiresGrad) throw new TypeError(`sweep.${cell.name}: a mask gets no gradient, but one requires it`);
   const [output, ...rest] = applyFused(cell.sweep, listed<Tensor>(cell, inputs, update, initial), attrs);
-  const state = Object.fromEntries(cell.states.map((s, i) => [s, rest[i]])) as Record<S, Tensor>;
+  const state = {} as Record<S, Tensor>;
+  cell.states.forEach((s, i) => (state[s] = rest[i]));
   return inputs.weightHr ? { output, state, hidden: rest[cell.states.length] } : { output, state };
 }

@@ -74,10 +74,12 @@ export type Named<T> = Record<(typeof names)[number], T | null> & { readonly upd
 
 /** Names a list of inputs: those of `names`, the update masks, the initial states. */
 export function inputsOf<T>({ states }: AnyCell, list: readonly (T | null)[]): Named<T> {
-  const named = Object.fromEntries(names.map((name, i) => [name, list[i] ?? null])) as Record<(typeof names)[number], T | null>;
-  const rest = list.slice(names.length);
-  const part = (from: number) => states.map((_, i) => rest[from + i] ?? null);
-  return { ...named, update: part(0), initial: part(states.length) };
+  const named: Record<string, unknown> = {}; // filled in a loop: this runs several times a sweep
+  for (let i = 0; i < names.length; i++) named[names[i]] = list[i] ?? null;
+  const part = (from: number) => states.map((_, i) => list[from + i] ?? null);
+  named.update = part(names.length);
+  named.initial = part(names.length + states.length);
+  return named as Named<T>;
 }
 
 /** The list that `inputsOf` names. */
@@ -98,11 +100,12 @@ export function isPlain(inputs: Named<unknown>, { cellClip = 0 }: SweepAttrs): b
 
 /** How far each mask moves with the row and with the step, in elements: for the kernels. */
 export function maskStrides({ dropHidden, dropCandidate, update }: Named<Spec>): number[] {
-  return [dropHidden, dropCandidate, ...update].flatMap((mask) => {
-    if (!mask) return [0, 0];
-    const [n, steps, width] = mask.shape;
-    return [n > 1 ? steps * width : 0, steps > 1 ? width : 0];
-  });
+  const strides: number[] = [];
+  for (const mask of [dropHidden, dropCandidate, ...update]) {
+    const [n, steps, width] = mask?.shape ?? [1, 1, 0];
+    strides.push(n > 1 ? steps * width : 0, steps > 1 ? width : 0);
+  }
+  return strides;
 }
 
 /** The sizes of a sweep. @throws naming the input that does not fit. */
@@ -121,13 +124,13 @@ export function checkSweep(name: string, cell: AnyCell, inputs: Named<Spec>, att
   const hidden = rows / cell.gates.length;
   const width = weightHr ? weightHr.shape[0] : hidden;
   if (x.dtype === "int32") throw new TypeError(`${name}: x must be float32 or float64 but is int32`);
-  const floating = Object.entries(inputs)
-    .flatMap(([what, spec]) => (what === "lengths" ? [] : spec))
-    .filter((spec) => spec !== null);
-  if (floating.some((spec) => spec.dtype !== x.dtype))
-    throw new TypeError(
-      `${name}: weights, masks and states must be ${x.dtype} as x but are ${floating.map((spec) => spec.dtype).join(", ")}`,
-    );
+  const floating = (spec: MaybeSpec) => {
+    if (spec && spec.dtype !== x.dtype)
+      throw new TypeError(`${name}: weights, masks and states must be ${x.dtype} as x but one is ${spec.dtype}`);
+  };
+  for (const what of names) if (what !== "lengths") floating(inputs[what]);
+  inputs.update.forEach(floating);
+  inputs.initial.forEach(floating);
   if (weightIh) expect("weightIh", weightIh, [rows, features]);
   else expect("x without weightIh", x, [n, steps, rows]);
   expect("weightHh", weightHh, cell.recurrent === "diagonal" ? [rows] : [rows, width]);
