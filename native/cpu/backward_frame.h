@@ -221,7 +221,7 @@ class BackwardFrame {
         const int filled = (int)least(n, with > r ? with - r : 0);
         product.fill(products + me.rank * Products<1>::size, a + (me.row + r * me.row_step) * stride + first,
                      me.row_step * stride, filled, weight.packed + group.tile * panel + first * NR, panel, group.tiles,
-                     count, nullptr);
+                     narrow_panel(weight.columns) - group.tile, count, nullptr);
         for (int i = 0; i < n; i++) {
           const auto& at = row(me.row + (r + i) * me.row_step);
           for (int j = 0; j < group.tiles; j++)

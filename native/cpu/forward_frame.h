@@ -102,6 +102,7 @@ class ForwardFrame {
       for (int64_t b = me.row, n = s.active(t); b < n; b += me.row_step) list[g.m++] = x + s.place(b, t) * s.features;
     g.a = {nullptr, 0, list};
     g.n = (me.tiles.end - me.tiles.begin) * shape.gates * NR, g.k = s.features;
+    g.narrow = (narrow_panel(s.hidden) - me.tiles.begin) * shape.gates * NR;
     g.packed = input.panel(me.tiles.begin);
     g.bias = input.panel_bias(me.tiles.begin);
     g.c = wx + me.row * chunk * wx_row + me.tiles.begin * shape.gates * NR, g.c_stride = wx_row;
@@ -125,7 +126,7 @@ class ForwardFrame {
         const int n = (int)least(ROWS_AT_ONCE, rows - first);
         product.fill(products + me.rank * products_size(), a + (me.row + first * me.row_step) * stride,
                      me.row_step * stride, n, gates.panel(group.tile), gates.panel_size(), group.tiles * COUNT,
-                     gates.width, gates.panel_bias(group.tile));
+                     (narrow_panel(gates.hidden) - group.tile) * COUNT, gates.width, gates.panel_bias(group.tile));
         for (int i = 0; i < n; i++) {
           const auto at = row(first + i);
           for (int j = 0; j < group.tiles; j++)

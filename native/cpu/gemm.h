@@ -23,6 +23,7 @@ struct Gemm {
   float* const* c_rows;
   const float* bias;  // [n] or null
   bool add;           // to what C holds, instead of the bias
+  int64_t narrow;     // 0, or the column from which on a panel's first vector is all that is wanted
 };
 
 THROUGHTIME_INLINE int64_t panels_of(int64_t n) { return (n + NR - 1) / NR; }
@@ -65,7 +66,8 @@ inline void gemm_block(const Gemm& g, const Share& mine, float* block, const flo
   for (int64_t i = mine.rows.begin; i < mine.rows.end; i += MC) {
     const int m = (int)least(MC, mine.rows.end - i);
     for (int r = 0; r < m; r++) rows[r] = g.c_rows ? g.c_rows[i + r] : g.c + (i + r) * g.c_stride;
-    const Target to = {rows, k0 == 0 ? g.bias : nullptr, (j + mine.panels.begin) * NR, g.n, g.add || k0 > 0};
+    const int64_t narrow = g.narrow ? g.narrow : INT64_MAX;
+    const Target to = {rows, k0 == 0 ? g.bias : nullptr, (j + mine.panels.begin) * NR, g.n, narrow, g.add || k0 > 0};
     const float* first = b + mine.panels.begin * panel;
     const int panels = (int)(mine.panels.end - mine.panels.begin);
     if (g.a_transposed) {

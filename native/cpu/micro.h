@@ -23,24 +23,28 @@ constexpr int MR = 4;
 #endif
 
 // Where results go: row i to rows[i], starting at `column` (the first column of the first panel), `columns` of them
-// valid in all. Added to `bias` (by column, may be null), or to what is there if `add`.
+// valid in all; of panels from the column `narrow` on, only the first vector is wanted. Added to `bias` (by column, may
+// be null), or to what is there if `add`.
 struct Target {
   float* const* rows;
   const float* bias;
-  int64_t column, columns;
+  int64_t column, columns, narrow;
   bool add;
 };
+
+// The first panel of which one vector is enough for that many columns.
+constexpr int64_t narrow_panel(int64_t columns) { return (columns + kLanes - 1) / NR; }
 
 // With few rows several panels keep enough sums going that none waits for the one before.
 constexpr int panels_at_once(int m) { return m == 1 ? 4 : m <= 3 ? 2 : 1; }
 
-// The last panel, where it is not full.
-__attribute__((noinline)) inline void finish_part(const float* part, int m, int first, int64_t column,
+// The last panel, where it is not full: rows of `width` sums.
+__attribute__((noinline)) inline void finish_part(const float* part, int width, int m, int first, int64_t column,
                                                   const Target& to) {
   for (int i = 0; i < m; i++)
     for (int64_t j = column; j < to.columns; j++) {
       float* c = to.rows[first + i] + j;
-      *c = (to.add ? *c : to.bias ? to.bias[j] : 0.0f) + part[i * NR + (j - column)];
+      *c = (to.add ? *c : to.bias ? to.bias[j] : 0.0f) + part[i * width + (j - column)];
     }
 }
 
@@ -48,11 +52,11 @@ __attribute__((noinline)) inline void finish_part(const float* part, int m, int 
 // blocks of rows fetch a panel's stretch.
 constexpr int PREFETCH_FLOATS = NR < 16 ? 16 : NR;
 
-// One function for each size, so that the registers are shared out for its loop alone.
-template <int M, int P, bool Columns>
+// One function for each size, so that the registers are shared out for its loop alone: M rows of P panels of V vectors.
+template <int M, int P, int V, bool Columns>
 __attribute__((noinline)) void micro(const float* a, int64_t stride, const float* b, int64_t panel, int k,
                                      const float* next, int first, const Target& to) {
-  Vec sum[M][P][2] = {};
+  Vec sum[M][P][V] = {};
   const float* row[M];
 #pragma GCC unroll 16
   for (int i = 0; i < M; i++) row[i] = a + i * stride;
@@ -62,20 +66,18 @@ __attribute__((noinline)) void micro(const float* a, int64_t stride, const float
     for (int i = 0; i < M; i++)
       for (int q = 0; q < P * NR; q += 16) __builtin_prefetch(to.rows[first + i] + to.column + q, 1, 3);
   const auto step = [&](int p) __attribute__((always_inline)) {
-    Vec right[P][2];
+    Vec right[P][V];
 #pragma GCC unroll 4
-    for (int q = 0; q < P; q++) {
-      right[q][0] = load(b + q * panel);
-      right[q][1] = load(b + q * panel + kLanes);
-    }
+    for (int q = 0; q < P; q++)
+#pragma GCC unroll 2
+      for (int v = 0; v < V; v++) right[q][v] = load(b + q * panel + v * kLanes);
 #pragma GCC unroll 16
     for (int i = 0; i < M; i++) {
       const Vec left = splat(Columns ? a[i] : row[i][p]);
 #pragma GCC unroll 4
-      for (int q = 0; q < P; q++) {
-        sum[i][q][0] += left * right[q][0];
-        sum[i][q][1] += left * right[q][1];
-      }
+      for (int q = 0; q < P; q++)
+#pragma GCC unroll 2
+        for (int v = 0; v < V; v++) sum[i][q][v] += left * right[q][v];
     }
     b += NR;
     if (Columns) a += M;
@@ -91,34 +93,34 @@ __attribute__((noinline)) void micro(const float* a, int64_t stride, const float
 #pragma GCC unroll 4
   for (int q = 0; q < P; q++) {
     const int64_t column = to.column + q * NR;
-    if (to.columns - column < NR) {
-      float part[M * NR];
+    if (to.columns - column < V * kLanes) {
+      float part[M * V * kLanes];
 #pragma GCC unroll 16
-      for (int i = 0; i < M; i++) {
-        store(part + i * NR, sum[i][q][0]);
-        store(part + i * NR + kLanes, sum[i][q][1]);
-      }
-      finish_part(part, M, first, column, to);
+      for (int i = 0; i < M; i++)
+#pragma GCC unroll 2
+        for (int v = 0; v < V; v++) store(part + (i * V + v) * kLanes, sum[i][q][v]);
+      finish_part(part, V * kLanes, M, first, column, to);
       continue;
     }
-    const Vec bias0 = to.bias ? load(to.bias + column) : Vec{};
-    const Vec bias1 = to.bias ? load(to.bias + column + kLanes) : Vec{};
+    Vec bias[V];
+#pragma GCC unroll 2
+    for (int v = 0; v < V; v++) bias[v] = to.bias ? load(to.bias + column + v * kLanes) : Vec{};
 #pragma GCC unroll 16
     for (int i = 0; i < M; i++) {
       float* c = to.rows[first + i] + column;
-      store(c, (to.add ? load(c) : bias0) + sum[i][q][0]);
-      store(c + kLanes, (to.add ? load(c + kLanes) : bias1) + sum[i][q][1]);
+#pragma GCC unroll 2
+      for (int v = 0; v < V; v++) store(c + v * kLanes, (to.add ? load(c + v * kLanes) : bias[v]) + sum[i][q][v]);
     }
   }
 }
 
 // The kernel for m rows and one panel, or as many as go at once.
 using Micro = void (*)(const float*, int64_t, const float*, int64_t, int, const float*, int, const Target&);
-template <bool Columns, int M = MR>
+template <int V, bool Columns, int M = MR>
 Micro micro_for(int m, int panels) {
   if constexpr (M > 1)
-    if (m < M) return micro_for<Columns, M - 1>(m, panels);
-  return panels == 1 ? micro<M, 1, Columns> : micro<M, panels_at_once(M), Columns>;
+    if (m < M) return micro_for<V, Columns, M - 1>(m, panels);
+  return panels == 1 ? micro<M, 1, V, Columns> : micro<M, panels_at_once(M), V, Columns>;
 }
 
 // Blocks of nearly equal size, none above MR: a short last block would wait for its own sums.
@@ -129,16 +131,13 @@ struct RowBlocks {
   int rows(int block) const { return size + (block < longer); }
 };
 
-// All rows and all panels, a panel's stretch of k staying in the first-level cache meanwhile. `after` is where B will
-// be read next. A in columns lies block after block, [k][rows of the block].
-template <bool Columns>
-__attribute__((noinline)) void multiply(int m, const float* a, int64_t stride, const float* b, int64_t panel,
-                                        int panels, int k, const float* after, Target to) {
-  if (m == 0) return;
-  const RowBlocks blocks(m);
+// All rows and some panels, a panel's stretch of k staying in the first-level cache meanwhile.
+template <int V, bool Columns>
+void multiply_panels(const RowBlocks& blocks, int m, const float* a, int64_t stride, const float* b, int64_t panel,
+                     int panels, int k, const float* after, Target to) {
   const int at_once = blocks.count == 1 ? panels_at_once(m) : 1;
-  const Micro one = micro_for<Columns>(blocks.size, 1);
-  const Micro other = at_once > 1 ? micro_for<Columns>(m, at_once) : micro_for<Columns>(blocks.rows(0), 1);
+  const Micro one = micro_for<V, Columns>(blocks.size, 1);
+  const Micro other = at_once > 1 ? micro_for<V, Columns>(m, at_once) : micro_for<V, Columns>(blocks.rows(0), 1);
   int p = 0;
   for (; p + at_once <= panels; p += at_once, to.column += at_once * NR) {
     const float* here = b + p * panel;
@@ -150,6 +149,22 @@ __attribute__((noinline)) void multiply(int m, const float* a, int64_t stride, c
     }
   }
   for (; p < panels; p++, to.column += NR) one(a, stride, b + p * panel, panel, k, after, 0, to);
+}
+
+// All rows and all panels. `after` is where B will be read next. A in columns lies block after block,
+// [k][rows of the block].
+template <bool Columns>
+__attribute__((noinline)) void multiply(int m, const float* a, int64_t stride, const float* b, int64_t panel,
+                                        int panels, int k, const float* after, Target to) {
+  if (m == 0) return;
+  const RowBlocks blocks(m);
+  const int64_t last = narrow_panel(to.columns) * NR, narrow = (to.narrow < last ? to.narrow : last) - to.column;
+  const int wide = narrow <= 0 ? 0 : narrow < (int64_t)panels * NR ? (int)(narrow / NR) : panels;
+  const float* rest = b + wide * panel;
+  multiply_panels<2, Columns>(blocks, m, a, stride, b, panel, wide, k, wide < panels ? rest : after, to);
+  if (wide == panels) return;
+  to.column += (int64_t)wide * NR;
+  multiply_panels<1, Columns>(blocks, m, a, stride, rest, panel, panels - wide, k, after, to);
 }
 
 }  // namespace

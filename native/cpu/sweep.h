@@ -92,10 +92,11 @@ struct Member {
   int64_t rows(int64_t active) const { return row < active ? (active - row - 1) / row_step + 1 : 0; }
 };
 
-// Rows are divided while each thread keeps enough of them for full speed (more if it must stream large weights), then
-// the units. Threads without a share have no tiles.
+// Rows are divided while each thread keeps enough of them for full speed (more if it must stream large weights and the
+// units can be shared out evenly), then the units. Threads without a share have no tiles.
 inline Member member_of(const Sweep& s, int64_t gates, int rank, int ranks) {
-  const int64_t by_rows = s.n / (gates * s.hidden * s.hidden > 1 << 19 ? 16 : 4);
+  const bool large = gates * s.hidden * s.hidden > 1 << 19, uneven = s.tiles() % ranks != 0 && s.tiles() < 32;
+  const int64_t by_rows = s.n / (!large ? 4 : uneven ? 10 : 16);
   const int row_parts = (int)(by_rows < 1 ? 1 : least(by_rows, ranks));
   int tile_parts = (int)least(ranks / row_parts, s.tiles());
   if (2.0 * s.n * gates * s.hidden * s.hidden < THROUGHTIME_FLOPS_A_THREAD / 4 * row_parts) tile_parts = 1;
@@ -113,8 +114,9 @@ struct Group {
   int tiles;
 };
 
-// A member's tiles, in groups: more than one where a few rows of its panels would not keep the pipeline full. Each
-// other step goes backwards, to begin with the weights that the step before left in the cache.
+// A member's tiles, in groups: more than one where a few rows of its panels would not keep the pipeline full. With so
+// few rows that the weights' way from memory is what a step takes, each other step goes backwards, to begin with those
+// that the step before left in the cache.
 class Groups {
  public:
   Groups(Part tiles, int64_t rows, int panels, int64_t step)
@@ -122,7 +124,7 @@ class Groups {
         size_(rows > 3 || panels % 4 == 0 ? 1
               : panels % 2 == 0           ? 2
                                           : 4),
-        backwards_(step % 2) {}
+        backwards_(rows <= 8 && step % 2) {}
   int64_t count() const { return (tiles_.end - tiles_.begin + size_ - 1) / size_; }
   Group operator[](int64_t i) const {
     const int64_t tile = tiles_.begin + (backwards_ ? count() - 1 - i : i) * size_;
@@ -141,14 +143,15 @@ struct Products {
   static constexpr int64_t size = (int64_t)ROWS_AT_ONCE * G * NR;
   float* row[ROWS_AT_ONCE];
 
-  // row[i][panel * NR + j] = bias + sum over p of a[i * stride + p] B(p, panel * NR + j)
+  // row[i][panel * NR + j] = bias + sum over p of a[i * stride + p] B(p, panel * NR + j); of the panels from `narrow`
+  // on, only for the units of the first vector.
   __attribute__((noinline)) void fill(float* buffer, const float* a, int64_t stride, int rows, const float* b,
-                                      int64_t panel, int panels, int64_t k, const float* bias) {
+                                      int64_t panel, int panels, int64_t narrow, int64_t k, const float* bias) {
     for (int i = 0; i < rows; i++) row[i] = buffer + (int64_t)i * panels * NR;
     for (int64_t p = 0; p < k; p += KC)
       multiply<false>(rows, a + p, stride, b + p * NR, panel, panels, (int)least(KC, k - p),
                       p + KC < k ? b + (p + KC) * NR : b + panels * panel,
-                      {row, p == 0 ? bias : nullptr, 0, (int64_t)panels * NR, p > 0});
+                      {row, p == 0 ? bias : nullptr, 0, (int64_t)panels * NR, narrow * NR, p > 0});
   }
 };
 
