@@ -13,6 +13,7 @@
   X(random) \
   X(optim) \
   X(matmul) \
+  X(peak) \
   X(conv) \
   X(step) \
   X(sweep)

@@ -6,13 +6,14 @@
 namespace throughtime {
 namespace {
 
-// x = n ln 2 + r with |r| <= ln 2 / 2. Gives r; *n as an integer.
-THROUGHTIME_INLINE Vec split_ln2(Vec x, IVec* n) {
+// SCALE * x = n ln 2 + r with |r| <= ln 2 / 2. Gives r; *exponent = n << 23, which is what a float's bits count n by.
+template <int SCALE = 1>
+THROUGHTIME_INLINE Vec split_ln2(Vec x, IVec* exponent) {
   const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
-  const Vec shifted = x * 1.44269504f + magic;
+  const Vec shifted = x * (SCALE * 1.44269504f) + magic;
   const Vec whole = shifted - magic;
-  *n = bits(shifted) - 0x4b400000;
-  return (x - whole * 0.693359375f) - whole * -2.12194440e-4f;
+  *exponent = bits(shifted) << 23;
+  return (x * (float)SCALE - whole * 0.693359375f) - whole * -2.12194440e-4f;
 }
 
 // (e^r - 1 - r) / r^2 on the reduced range; 0.06 ulp of e^r.
@@ -24,7 +25,7 @@ THROUGHTIME_INLINE Vec exp_tail(Vec r) {
 }
 
 // 2^n for -126 <= n <= 127.
-THROUGHTIME_INLINE Vec power_of_two(IVec n) { return from_bits((n + 127) << 23); }
+THROUGHTIME_INLINE Vec power_of_two(IVec exponent) { return from_bits(exponent + 0x3f800000); }
 
 // a / b for 2^-126 < b < 2^126; 1 ulp. Where division is slow, an estimate of 1 / b is corrected by one step.
 THROUGHTIME_INLINE Vec quotient(Vec a, Vec b) {
@@ -40,28 +41,28 @@ THROUGHTIME_INLINE Vec quotient(Vec a, Vec b) {
 // e^x; 1.1 ulp, with subnormal results, 0 and infinity where they belong.
 THROUGHTIME_INLINE Vec exp(Vec x) {
   x = max(splat(-105.0f), min(splat(90.0f), x));
-  IVec n;
-  const Vec r = split_ln2(x, &n);
+  IVec exponent;
+  const Vec r = split_ln2(x, &exponent);
   const Vec p = 1.0f + (r + r * r * exp_tail(r));
-  const IVec half = n >> 1;
-  return p * power_of_two(half) * power_of_two(n - half);
+  const IVec half = exponent >> 24 << 23;
+  return p * power_of_two(half) * power_of_two(exponent - half);
 }
 
 // 1 / (1 + e^-x); 2.5 ulp for x > -87, and at most 2e-38 below that.
 THROUGHTIME_INLINE Vec sigmoid(Vec x) {
-  const Vec y = max(splat(-87.0f), min(splat(87.0f), -x));
-  IVec n;
-  const Vec r = split_ln2(y, &n);
+  x = max(splat(-87.0f), min(splat(87.0f), x));
+  IVec exponent;
+  const Vec r = split_ln2<-1>(x, &exponent);
   const Vec p = 1.0f + (r + r * r * exp_tail(r));
-  return quotient(splat(1.0f), 1.0f + p * power_of_two(n));
+  return quotient(splat(1.0f), 1.0f + p * power_of_two(exponent));
 }
 
 // tanh x = m / (m + 2) with m = e^2x - 1, which loses nothing near 0; 2.6 ulp.
 THROUGHTIME_INLINE Vec tanh(Vec x) {
   const Vec y = min(splat(10.0f), abs(x));
-  IVec n;
-  const Vec r = split_ln2(y + y, &n);
-  const Vec scale = power_of_two(n);
+  IVec exponent;
+  const Vec r = split_ln2<2>(y, &exponent);
+  const Vec scale = power_of_two(exponent);
   const Vec m = scale * (r + r * r * exp_tail(r)) + (scale - 1.0f);
   return with_sign(quotient(m, m + 2.0f), x);
 }
