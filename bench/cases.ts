@@ -16,6 +16,8 @@ export interface BenchCase {
   readonly H: number;
   readonly layers: number;
   readonly bidirectional: boolean;
+  /** Train with `checkpoint: true`. */
+  readonly checkpoint?: boolean;
 }
 
 type Shape = Pick<BenchCase, "T" | "B" | "I" | "H" | "layers" | "bidirectional"> & { readonly id: string; readonly modes: readonly Mode[] };

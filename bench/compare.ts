@@ -6,59 +6,18 @@
  * torch-malloc is PyTorch with glibc told to keep freed memory. COMMAND is any program that speaks the line protocol of
  * bench/peers/peer.py. Patience is how long in all to wait for other programs to leave the machine alone (300).
  */
-import { spawn, type ChildProcess } from "node:child_process";
 import { availableParallelism, cpus, totalmem } from "node:os";
-import { createInterface } from "node:readline";
 import { setTimeout } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { writeFileAtomic } from "../src/io/files.js";
 import type { BenchCase } from "./cases.js";
-import { machineTime, median, type Measurement } from "./measure.js";
+import { machineTime, median } from "./measure.js";
+import { OURS, Peer, type Answer } from "./peer.js";
 import { caseFlags, selectCases, stop, threadsOf } from "./select.js";
 import { tables, type Timing } from "./tables.js";
 
-const OURS = "throughtime";
 /** A round counts as quiet if all other programs together used less of the machine than this, in cores. */
 const QUIET = 0.15;
-const here = fileURLToPath(new URL(".", import.meta.url));
-
-type Answer = Partial<Measurement> & { readonly error?: string; readonly ready?: boolean; readonly versions?: Record<string, unknown> };
-
-/** A peer in a process of its own. */
-class Peer {
-  private constructor(
-    readonly name: string,
-    private readonly child: ChildProcess,
-    private readonly lines: AsyncIterator<string>,
-    readonly versions: Record<string, unknown>,
-  ) {}
-
-  static async start(name: string, [program, ...args]: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Peer> {
-    const child = spawn(program, args, {
-      cwd: here,
-      stdio: ["pipe", "pipe", "inherit"],
-      env: { ...process.env, PYTHONDONTWRITEBYTECODE: "1", ...env },
-    });
-    const failed = new Promise<never>((_, reject) =>
-      child.on("error", (cause) => reject(new Error(`${name}: cannot be started: ${cause.message}`))),
-    );
-    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-    const first = await Promise.race([lines.next(), failed]);
-    if (first.done) throw new Error(`${name}: ended before it was ready`);
-    return new Peer(name, child, lines, (JSON.parse(first.value) as Answer).versions ?? {});
-  }
-
-  async ask(c: BenchCase, budget: number): Promise<Answer> {
-    this.child.stdin!.write(`${JSON.stringify({ case: c.id, budget })}\n`);
-    const answer = await this.lines.next();
-    return answer.done ? { error: "the process ended" } : (JSON.parse(answer.value) as Answer);
-  }
-
-  stop(): void {
-    this.child.stdin!.end();
-  }
-}
 
 function parse() {
   try {
@@ -87,19 +46,8 @@ function parse() {
 const options = parse();
 
 async function startPeers(): Promise<Peer[]> {
-  const threads = ["--threads", String(options.threads)];
-  const python = (script: string) => [options.python, `peers/${script}`, ...threads];
-  const keepMemory = { MALLOC_MMAP_THRESHOLD_: "1073741824", MALLOC_TRIM_THRESHOLD_: "4294967296" };
-  const known: Record<string, () => Promise<Peer>> = {
-    torch: () => Peer.start("torch", python("torch_peer.py")),
-    "torch-malloc": () => Peer.start("torch-malloc", python("torch_peer.py"), keepMemory),
-    onnxruntime: () => Peer.start("onnxruntime", python("onnxruntime_peer.py")),
-  };
-  const started = [await Peer.start(OURS, [process.execPath, "--import", "tsx", `${here}run.ts`, "--serve", ...threads])];
-  for (const name of options.peers.split(",").filter(Boolean)) {
-    if (!(name in known)) throw new Error(`--peers must be of ${Object.keys(known).join(", ")} but has ${name}`);
-    started.push(await known[name]());
-  }
+  const started: Peer[] = [];
+  for (const name of [OURS, ...options.peers.split(",").filter(Boolean)]) started.push(await Peer.named(name, options));
   for (const extra of options.extra) {
     const [, name, command] = /^([^=]+)=(.+)$/.exec(extra) ?? [];
     if (!command) throw new Error(`--extra must be NAME=COMMAND but is ${extra}`);
@@ -128,7 +76,7 @@ async function quiet(): Promise<void> {
 async function round(peer: Peer, c: BenchCase): Promise<Answer> {
   for (;;) {
     await quiet();
-    const answer = await peer.ask(c, options.budget);
+    const answer = await peer.ask({ case: c.id, budget: options.budget });
     if (answer.error !== undefined || answer.other_cores! <= QUIET || patience <= 0) return answer;
   }
 }

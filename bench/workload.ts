@@ -21,8 +21,8 @@ export interface Workload {
   dispose(): void;
 }
 
-function build({ cell, I, H, layers, bidirectional }: BenchCase, place: Place): Recurrent<string> {
-  const options = { layers, bidirectional, ...place };
+function build({ cell, I, H, layers, bidirectional, checkpoint }: BenchCase, place: Place): Recurrent<string> {
+  const options = { layers, bidirectional, ...(checkpoint && { checkpoint }), ...place };
   if (cell === "lstm") return new LSTM(I, H, options);
   return cell === "gru" ? new GRU(I, H, options) : new RNN(I, H, options);
 }

@@ -2,12 +2,15 @@
 
 A peer calls main(name, build, versions); build(case, threads) returns a function that does one whole call. The first line
 it writes is {"peer", "ready", "versions"}. Then each line {"case": id, "budget": seconds} read from standard input is
-answered by one line {"case", "times": [milliseconds], "other_cores", ...} or {"case", "error"}.
+answered by one line {"case", "times": [milliseconds], "other_cores", ...} or {"case", "error"}. {"case": id, "steps": count},
+asked of a fresh process, is answered by {"case", "peak_mib", "end_mib", "faults"}; see bench/memoryUse.ts.
 """
 import argparse
 import gc
 import json
 import os
+import re
+import resource
 import sys
 import time
 import types
@@ -57,6 +60,25 @@ def measure(step, budget):
     return dict(first_ms=first, times=[round(t, 5) for t in times], wall_s=wall, own_cores=own / wall, other_cores=others / wall)
 
 
+def status(field):
+    with open("/proc/self/status") as f:
+        return int(re.search(rf"^{field}:\s+(\d+) kB$", f.read(), re.M)[1]) / 1024
+
+
+def memory_use(build, steps):
+    """Memory of so many calls in MiB beyond the idle process, and page faults a call in their second half."""
+    with open("/proc/self/clear_refs", "w") as f:
+        f.write("5")  # the peak begins here
+    idle, step, half = status("VmRSS"), build(), steps // 2
+    for _ in range(half):
+        step()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(steps - half):
+        step()
+    faults = (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / (steps - half)
+    return dict(peak_mib=status("VmHWM") - idle, end_mib=status("VmRSS") - idle, faults=faults)
+
+
 def main(name, build, versions):
     parser = argparse.ArgumentParser()
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -72,6 +94,9 @@ def main(name, build, versions):
     for line in sys.stdin:
         asked = json.loads(line)
         try:
+            if "steps" in asked:
+                say(case=asked["case"], **memory_use(lambda: build(cases[asked["case"]], threads), asked["steps"]))
+                continue
             if asked["case"] != current:
                 step, current = None, None
                 gc.collect()

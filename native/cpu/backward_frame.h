@@ -11,7 +11,9 @@ class BackwardFrame {
   // in: gradients of the output and of the final states (null: zero), then forward's inputs, outputs and saved;
   // out: gradients of the inputs (null: not wanted).
   __attribute__((noinline)) BackwardFrame(const CellShape& shape, const Args& args, Device* device)
-      : s(plan_sweep(args.ints, args.in[outputs_of(shape, args) + 5], device)), shape(shape) {
+      : s(plan_sweep(args.ints, args.in[outputs_of(shape, args) + 5], device)),
+        shape(shape),
+        checkpoint(is_checkpointed(args, shape.states)) {
     const int outputs = outputs_of(shape, args), first = OPTIONS + shape.states;
     Buffer* const* in = args.in + outputs;
     Buffer* const* results = in + first + shape.states;
@@ -112,6 +114,10 @@ class BackwardFrame {
       list(chunk, rank);
       if (dweight_ih) pack_rows_of(chunk.x, chunk, {nullptr, 0, x_rows + rank * capacity}, s.features, rank);
       if (chunk.h) self.pack_h(chunk, rank);
+      if (checkpoint) {
+        self.recompute(chunk, rank);
+        wait();
+      }
       for (int64_t t = chunk.to - 1; t >= chunk.from; t--) {
         self.step(me, chunk, t, after);
         if (me.meets) wait();
@@ -134,6 +140,8 @@ class BackwardFrame {
     if (dbias_ih && dbias_hh && shape.one_gradient)
       copy(dbias_hh + columns.begin, dbias_ih + columns.begin, columns.end - columns.begin);
   }
+
+  void recompute(const Chunk&, int) {}
 
   int64_t first_row(const Chunk& chunk, int64_t t) const { return s.start[t] - s.start[chunk.from]; }
 
@@ -202,7 +210,8 @@ class BackwardFrame {
     return initial[i] ? initial[i] + s.order[b] * width_of(i) : zeros;
   }
   const float* state_at(int i, int64_t place) const {
-    return i == 0 ? y + place * s.width : saved + (place * shape.rows() + shape.saved + i - 1) * s.hidden;
+    const int kept = checkpoint ? 0 : shape.saved;
+    return i == 0 ? y + place * s.width : saved + (place * (kept + shape.states - 1) + kept + i - 1) * s.hidden;
   }
 
   // Calls body(row(b), product, unit, lanes, full) for this member's rows b and tiles of the columns of `weight`:
@@ -298,6 +307,7 @@ class BackwardFrame {
 
   Sweep s;
   const CellShape shape;
+  bool checkpoint;
   int ranks;
   int64_t gates;                  // G * H
   int64_t row, h_row, gates_row;  // floats between rows of dstate (of h: h_row), and of dwx and drh

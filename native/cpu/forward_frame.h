@@ -11,7 +11,7 @@ class ForwardFrame {
   // in: x, weight_ih, weight_hh, bias_ih, bias_hh, lengths, options, update masks, initial states; out: output, final
   // states, with a projection what is projected, saved if training.
   __attribute__((noinline)) ForwardFrame(const CellShape& shape, const Args& args, Device* device)
-      : s(plan_sweep(args.ints, args.in[5], device)), shape(shape) {
+      : s(plan_sweep(args.ints, args.in[5], device)), shape(shape), checkpoint(is_checkpointed(args, shape.states)) {
     const int G = shape.gates, OUTER = G - shape.inner;
     ranks = ranks_for(device, 2.0 * s.valid() * G * s.hidden * (s.features + s.hidden));
     x = floats(args.in[0]);
@@ -140,6 +140,7 @@ class ForwardFrame {
 
   Sweep s;
   const CellShape shape;
+  const bool checkpoint;
   int ranks;
   const float* x;
   const float* initial[MAX_STATES];

@@ -16,6 +16,7 @@ class StagedBackwardFrame : protected BackwardFrame {
         kept(shape, stages),
         vectors(vectors),
         summed(vectors + (shape.diagonal ? shape.gates : 0)) {
+    checkpoint = false;
     Buffer* const* in = args.in + outputs_of(shape, args);
     Buffer* const* results = in + OPTIONS + 2 * shape.states;
     const int outputs = outputs_of(shape, args);

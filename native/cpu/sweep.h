@@ -11,6 +11,9 @@ namespace {
 // Inputs before the update masks, one a state, and the initial states.
 constexpr int OPTIONS = 14, MAX_STATES = 2;
 
+// Whether forward saves the states alone, so that backward computes again what the cell keeps; plain sweeps only.
+THROUGHTIME_INLINE bool is_checkpointed(const Args& args, int states) { return args.ints[12 + 2 * states] != 0; }
+
 // What the parts that are the same for every cell must know of one; see cells/cell.h.
 struct CellShape {
   int gates, inner, states, saved;

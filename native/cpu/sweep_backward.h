@@ -2,6 +2,7 @@
 // gradients of the gates at its steps; while they are near, the frame makes the others of them.
 #pragma once
 #include "backward_frame.h"
+#include "recompute.h"
 
 namespace throughtime {
 namespace {
@@ -12,7 +13,9 @@ class Backward : BackwardFrame {
   static constexpr int KEEP = Cell::saved, SAVED = KEEP + STATES - 1;
 
  public:
-  Backward(const Args& args, Device* device) : BackwardFrame(shape_of<Cell>, args, device) {}
+  Backward(const Args& args, Device* device) : BackwardFrame(shape_of<Cell>, args, device) {
+    if (checkpoint) again.prepare(s, args.in + outputs_of(shape, args), capacity, ranks);
+  }
 
   void run() {
     s.device->parallel(
@@ -27,6 +30,24 @@ class Backward : BackwardFrame {
  private:
   friend BackwardFrame;
 
+  void begin(int rank) {
+    BackwardFrame::begin(rank);
+    if (checkpoint) again.begin(rank, ranks);
+  }
+
+  __attribute__((noinline)) void recompute(const Chunk& chunk, int rank) {
+    const float* const* states[STATES];
+    states[0] = h_rows + rank * capacity;
+    for (int i = 1; i < STATES; i++) {
+      const float** rows = again.state_rows(i, rank);
+      states[i] = rows;
+      for (int64_t t = chunk.from; t < chunk.to; t++)
+        for (int64_t b = 0; b < s.active(t); b++) *rows++ = state_before(i, b, t);
+    }
+    const Part rows(chunk.rows, rank, ranks);
+    again.run(s, rows, x_rows + rank * capacity, states, chunk.turn, chunk.operand, row, rank);
+  }
+
   // Where the numbers of a row are at a step, units one after another, but `keep` tile by tile.
   struct At {
     const float *keep, *dy, *before[STATES], *now[STATES];
@@ -36,7 +57,7 @@ class Backward : BackwardFrame {
   At at(const Chunk& chunk, int64_t b, int64_t t) const {
     const int64_t place = s.place(b, t), r = first_row(chunk, t) + b;
     At at;
-    at.keep = saved + place * SAVED * s.hidden;
+    at.keep = checkpoint ? again.keep(chunk.turn, r) : saved + place * SAVED * s.hidden;
     at.dy = dy ? dy + place * s.hidden : zeros;
     for (int i = 0; i < STATES; i++) {
       at.before[i] = state_before(i, b, t);
@@ -109,6 +130,8 @@ class Backward : BackwardFrame {
     if (!Cell::one_gradient)
       for (int g = 0; g < COUNT; g++) write<Full>(at.drh + g * s.hidden + unit, dr[g], lanes);
   }
+
+  Recompute<Cell> again;
 };
 
 }  // namespace

@@ -8,7 +8,7 @@ namespace {
 template <class Cell>
 class Forward : ForwardFrame {
   static constexpr int G = Cell::gates, INNER = Cell::inner_gates, OUTER = G - INNER, STATES = Cell::states;
-  static constexpr int KEEP = Cell::saved, SAVED = KEEP + STATES - 1;
+  static constexpr int KEEP = Cell::saved;
 
  public:
   Forward(const Args& args, Device* device) : ForwardFrame(shape_of<Cell>, args, device) {}
@@ -65,12 +65,13 @@ class Forward : ForwardFrame {
     at.before = h[t % 2] + b * row;
     at.after = h[(t + 1) % 2] + b * row;
     at.y = y + place * s.hidden;
-    at.saved = saved ? saved + place * SAVED * s.hidden : nullptr;
+    const int64_t kept = checkpoint ? 0 : KEEP;
+    at.saved = saved ? saved + place * (kept + STATES - 1) * s.hidden : nullptr;
     at.operand = INNER ? operand + b * row : nullptr;
     at.keeps = INNER ? keeps + b * KEEP * row : nullptr;
     for (int i = 0; i < STATES; i++) {
       at.state[i] = i > 0 ? state[i] + b * row : nullptr;
-      at.kept_state[i] = i > 0 && saved ? at.saved + (KEEP + i - 1) * s.hidden : nullptr;
+      at.kept_state[i] = i > 0 && saved ? at.saved + (kept + i - 1) * s.hidden : nullptr;
       at.final[i] = final[i] + s.order[b] * s.hidden;
     }
     at.last = t + 1 == s.length[b];
@@ -100,7 +101,8 @@ class Forward : ForwardFrame {
       for (int i = 0; i < STATES; i++) write<Full>(at.final[i] + unit, next[i], lanes);
     if (!at.saved) return;
     float* to = at.saved + tiled(KEEP, unit);
-    for (int i = 0; i < KEEP; i++) write<Full, KEEP>(to + i * tile_width(s.hidden, unit), keep[i], lanes);
+    for (int i = 0; i < KEEP && !checkpoint; i++)
+      write<Full, KEEP>(to + i * tile_width(s.hidden, unit), keep[i], lanes);
     for (int i = 1; i < STATES; i++) write<Full>(at.kept_state[i] + unit, next[i], lanes);
   }
 };

@@ -82,6 +82,7 @@ export function defineCell<G extends string, S extends string, V extends string 
           +(inputs.weightHr !== null),
           +(attrs.carryNormalised ?? false),
           ...maskStrides(inputs),
+          +(attrs.checkpoint ?? false),
         ],
         floats: [attrs.cellClip ?? 0],
       };
@@ -95,12 +96,15 @@ export function defineCell<G extends string, S extends string, V extends string 
       const inputs = inputsOf(cell, specs);
       const { n, steps, hidden } = checkSweep(name, cell, inputs, attrs);
       const dtype = inputs.x!.dtype;
-      if (info >= 0 && isPlain(inputs, attrs)) return [{ shape: [n, steps, info, hidden], dtype }];
+      if (info >= 0 && isPlain(inputs, attrs))
+        return [{ shape: [n, steps, attrs.checkpoint ? cell.states.length - 1 : info, hidden], dtype }];
       const least = info >= 0 ? info : -1 - info;
       const normalised = (inputs.gainHh ? cell.gates.length : 0) + (inputs.gainC ? 1 : 0);
       const kept = { shape: [n, steps, least + cell.states.length + normalised, hidden], dtype };
       return normalised > 0 ? [kept, { shape: [n, steps, 2], dtype }] : [kept];
     },
+    // The kernels of plain sweeps compute again what they need, chunk by chunk.
+    again: (specs, attrs, info) => (attrs.checkpoint ?? false) && !(info !== null && info >= 0 && isPlain(inputsOf(cell, specs), attrs)),
     cases: () => sweepCases(cell),
   };
   return { ...cell, sweep: cell.fused === false ? op : defineFused(op) };

@@ -13,6 +13,7 @@ interface Parts {
   readonly state?: boolean;
   readonly lengths?: readonly number[];
   readonly options?: readonly Option[];
+  readonly checkpoint?: boolean;
 }
 
 type Option =
@@ -44,6 +45,8 @@ export function sweepCases(cell: CellSpec<string, string, string>): Case<SweepAt
       example(cell, { ...small, ...corners[i % corners.length], options }),
       ...(options.length === 1 ? [example(cell, { ...small, hidden: 37, n: 1, steps: 1, bias: i % 2 === 0, state: true, options })] : []),
     ]),
+    example(cell, { ...small, ...corners[0], n: 4, lengths: [5, 0, 3, 1], checkpoint: true }),
+    example(cell, { ...small, ...corners[2], hidden: 37, reverse: true, options: offered.slice(0, 2), checkpoint: true }),
     ...sets.slice(-1).map((options) => example(cell, { n: 19, steps: 4, features: 6, hidden: 40, bias: true, state: true, options })),
   ];
 }
@@ -65,7 +68,7 @@ function optionsOf({ gates, states, recurrent, normed, inner }: CellSpec<string,
 }
 
 function example(cell: CellSpec<string, string, string>, parts: Parts): Case<SweepAttrs> {
-  const { n, steps, features, hidden, reverse = false, bias, state, lengths, options = [] } = parts;
+  const { n, steps, features, hidden, reverse = false, bias, state, lengths, options = [], checkpoint } = parts;
   const has = (option: Option) => options.includes(option);
   const rows = cell.gates.length * hidden;
   // A Jordan network may give more numbers than it has units.
@@ -96,6 +99,7 @@ function example(cell: CellSpec<string, string, string>, parts: Parts): Case<Swe
   const initial = state ? each((last) => ({ shape: [n, last] })) : {};
   const attrs: SweepAttrs = {
     reverse,
+    ...(checkpoint && { checkpoint }),
     ...(has("clip") ? { cellClip: 0.4 } : {}),
     ...(has("carried norm") && !has("norm") ? { carryNormalised: true } : {}),
   };

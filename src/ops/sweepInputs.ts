@@ -13,6 +13,8 @@ export interface SweepAttrs {
   readonly carryNormalised?: boolean;
   /** Applied to the projection. */
   readonly outputActivation?: "linear" | "tanh" | "sigmoid";
+  /** Keep nothing for the gradients but inputs, outputs and states: what else they need is computed again. */
+  readonly checkpoint?: boolean;
 }
 
 /**

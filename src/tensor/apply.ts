@@ -3,7 +3,7 @@ import { composed, isComposing, isRecording, withRecording } from "./graph.js";
 import type { Fused, MaybeTensor, Op, Plan, Spec } from "./op.js";
 import { run } from "./program.js";
 import { scope } from "./scope.js";
-import { empty, localGrads, record, Tensor } from "./tensor.js";
+import { empty, gradsOfLeaves, localGrads, record, Tensor } from "./tensor.js";
 
 /** The one device of all inputs. @throws if they are spread over several. */
 function commonDevice(name: string, inputs: readonly MaybeTensor[]): Backend {
@@ -82,11 +82,24 @@ export function applyFused<A>(op: Fused<A>, inputs: readonly MaybeTensor[], attr
   const others = other && substituting(null, () => other(op as unknown as Fused, inputs, attrs));
   if (others) return [...others];
   const covered = device.has(op.name) && (op.kernel?.(inputs, attrs) ?? true);
-  if (isComposing() || !covered) return scope(() => op.compose(inputs, attrs).map((t) => view(t, t.shape)));
   const wanted = isRecording() && inputs.some((t) => t?.requiresGrad);
-  const specs = wanted && op.saved ? op.saved(inputs, attrs, device.kernelInfo(op.name)) : [];
-  const all = launch(device, op.name, inputs, plan, specs);
+  if (isComposing() || !covered) {
+    const compose = () => scope(() => op.compose(inputs, attrs).map((t) => view(t, t.shape)));
+    return wanted && op.again?.(inputs, attrs, null) ? composeAgain(op, inputs, attrs, compose) : compose();
+  }
+  const info = device.kernelInfo(op.name);
+  const specs = (wanted && op.saved?.(inputs, attrs, info)) || [];
+  const again = wanted && (op.again?.(inputs, attrs, info) ?? false);
+  const all = launch(device, op.name, inputs, plan, again ? [] : specs);
   const outputs = all.slice(0, plan.outputs.length);
+  // The same call again: it writes the same outputs once more, and what it saves.
+  const repeat = () => {
+    const saved = specs.map((spec) => empty(device, spec.shape, spec.dtype));
+    const { ints = [], floats = [] } = plan;
+    const handles = [...outputs, ...saved].map((t) => t.storage.buffer);
+    run(device, { kernel: op.name, inputs: inputs.map((t) => t?.storage.buffer ?? 0), outputs: handles, ints, floats });
+    return saved;
+  };
   const saved = all.slice(plan.outputs.length);
   record(
     op.name,
@@ -95,9 +108,30 @@ export function applyFused<A>(op: Fused<A>, inputs: readonly MaybeTensor[], attr
     (needs) => (grads, createGraph) =>
       createGraph
         ? throughComposition(op, inputs, attrs, grads)
-        : launchBackward(op.name, device, inputs, outputs, saved, plan, needs, grads),
+        : scope(() => launchBackward(op.name, device, inputs, outputs, again ? repeat() : saved, plan, needs, grads)),
   );
   for (const t of saved) t.dispose();
+  return outputs;
+}
+
+/** A composition off the tape, repeated on a tape of its own when its gradients are asked for. */
+function composeAgain<A>(op: Fused<A>, inputs: readonly MaybeTensor[], attrs: A, compose: () => Tensor[]): Tensor[] {
+  const inside = isComposing() ? composed : <T>(body: () => T) => body();
+  const outputs = withRecording(false, compose);
+  record(
+    op.name,
+    inputs,
+    outputs,
+    (needs) => (grads, createGraph) =>
+      createGraph
+        ? throughComposition(op, inputs, attrs, grads)
+        : scope(() => {
+            const leaves = inputs.map((t) => t?.detach() ?? null);
+            leaves.forEach((leaf, i) => leaf && (leaf.requiresGrad = needs[i]));
+            const again = withRecording(true, () => inside(() => op.compose(leaves, attrs)));
+            return gradsOfLeaves(again, grads, leaves);
+          }),
+  );
   return outputs;
 }
 

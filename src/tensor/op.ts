@@ -71,6 +71,11 @@ export interface Fused<A = undefined> {
   kernel?(inputs: readonly MaybeSpec[], attrs: A): boolean;
   /** Buffers that the forward kernel leaves for the backward kernel; `info` is what the kernel states about itself. */
   saved?(inputs: readonly MaybeSpec[], attrs: A, info: number): readonly Spec[];
+  /**
+   * Whether forward keeps nothing but its inputs and outputs, and runs once more when its gradients are asked for: the
+   * composition, or the kernel, which then fills the `saved` buffers. `info` is null where there is no kernel.
+   */
+  again?(inputs: readonly MaybeSpec[], attrs: A, info: number | null): boolean;
   cases(): readonly Case<A>[];
 }
 

@@ -287,6 +287,18 @@ export function grad(
   );
 }
 
+/** @internal Gradients of several outputs with respect to leaves that are all their tape begins with; frees the tape. */
+export function gradsOfLeaves(
+  outputs: readonly Tensor[],
+  gradients: readonly MaybeTensor[],
+  leaves: readonly MaybeTensor[],
+): MaybeTensor[] {
+  const roots = outputs.flatMap((tensor, k) => (gradients[k] && tensor.requiresGrad ? [{ tensor, grad: gradients[k] }] : []));
+  const { grads, nodes } = withRecording(false, () => propagate(roots, new Set(), { createGraph: false, accumulate }));
+  releaseNodes(nodes.filter((node) => !node.released));
+  return leaves.map((t) => (t && grads.get(t)) ?? null);
+}
+
 /** @internal Differentiable gradients of several outputs, looking no further upstream than the inputs. */
 export function localGrads(outputs: readonly Tensor[], gradients: readonly MaybeTensor[], inputs: readonly MaybeTensor[]): MaybeTensor[] {
   const roots = outputs.flatMap((tensor, k) => (gradients[k] && tensor.requiresGrad ? [{ tensor, grad: gradients[k] }] : []));
