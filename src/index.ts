@@ -1,5 +1,6 @@
-export type { Backend, BackendInfo, DType, KernelCall, TypedArray } from "./backend/backend.js";
+export type { Backend, BackendInfo, DType, KernelCall, KernelTime, KernelTimes, TypedArray } from "./backend/backend.js";
 export { device, setThreads, type DeviceName } from "./backend/devices.js";
+export type { Profile } from "./backend/profile.js";
 export type { ReferenceKernel } from "./backend/reference.js";
 export { tensor, zeros, ones, full, type TensorData, type TensorOptions } from "./tensor/create.js";
 export { Tensor, grad, type BackwardOptions } from "./tensor/tensor.js";
@@ -110,6 +111,7 @@ export { NonMonotonicTrigger, type TriggerState } from "./train/trigger.js";
 export { activationRegularization, temporalActivationRegularization, type ActivationOptions } from "./train/regularization.js";
 export { gradientFlow, type GradientFlow } from "./train/gradientFlow.js";
 export { drawGradientFlow, type FlowDrawingOptions } from "./train/drawGradientFlow.js";
+export { drawProfile, type ProfileDrawingOptions } from "./train/drawProfile.js";
 export { gateSaturation, type Saturation, type SaturationOptions } from "./train/gateSaturation.js";
 export type { Probe, ProbeOptions } from "./train/probe.js";
 export { spectralRadius } from "./train/spectrum.js";
