@@ -40,6 +40,7 @@ export { convLSTMStep, type ConvLSTMStates } from "./cells/convlstm.js";
 export { Module, type Placement, type StateValue } from "./nn/module.js";
 export { Linear, type LinearOptions } from "./nn/linear.js";
 export { Embedding, type EmbeddingOptions } from "./nn/embedding.js";
+export type { Lookup } from "./nn/lookup.js";
 export { Conv1d, Conv2d, type ConvLayerOptions } from "./nn/conv.js";
 export { LayerNorm, type LayerNormOptions } from "./nn/norm.js";
 export { BatchNorm1d, type BatchNormOptions } from "./nn/batchNorm.js";

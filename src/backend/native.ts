@@ -165,7 +165,7 @@ interface Addon {
 }
 
 /** That of native/kernels.h whose kernels the ops speak to. */
-const revision = 2;
+const revision = 3;
 
 let addon: Addon | null = null;
 
