@@ -7,17 +7,14 @@
  * bench/peers/peer.py. Patience is how long in all to wait for other programs to leave the machine alone (300).
  */
 import { availableParallelism, cpus, totalmem } from "node:os";
-import { setTimeout } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { writeFileAtomic } from "../src/io/files.js";
 import type { BenchCase } from "./cases.js";
-import { machineTime, median } from "./measure.js";
+import { median } from "./measure.js";
 import { OURS, Peer, type Answer } from "./peer.js";
+import { QUIET, quiet } from "./quiet.js";
 import { caseFlags, selectCases, stop, threadsOf } from "./select.js";
 import { tables, type Timing } from "./tables.js";
-
-/** A round counts as quiet if all other programs together used less of the machine than this, in cores. */
-const QUIET = 0.15;
 
 function parse() {
   try {
@@ -56,28 +53,14 @@ async function startPeers(): Promise<Peer[]> {
   return started;
 }
 
-/** Cores in use on the whole machine, over a tenth of a second; 0 where the system does not say. */
-async function busy(): Promise<number> {
-  const [before, start] = [machineTime()?.busy ?? 0, performance.now()];
-  await setTimeout(120);
-  return (((machineTime()?.busy ?? 0) - before) / (performance.now() - start)) * 1000;
-}
-
-let patience = options.patience * 1000;
-
-/** Waits until others leave the machine alone, as long as there is patience. */
-async function quiet(): Promise<void> {
-  const start = performance.now();
-  while ((await busy()) > QUIET && performance.now() - start < patience) await setTimeout(300);
-  patience -= performance.now() - start;
-}
+const others = quiet(options.patience);
 
 /** One round of one case on one peer, tried again while others use the machine and there is patience. */
 async function round(peer: Peer, c: BenchCase): Promise<Answer> {
   for (;;) {
-    await quiet();
+    await others();
     const answer = await peer.ask({ case: c.id, budget: options.budget });
-    if (answer.error !== undefined || answer.other_cores! <= QUIET || patience <= 0) return answer;
+    if (answer.error !== undefined || answer.other_cores! <= QUIET || others.left() <= 0) return answer;
   }
 }
 

@@ -46,6 +46,7 @@ class Opened {
   Napi::Value release(const Napi::CallbackInfo& info);
   Napi::Value memory(const Napi::CallbackInfo&);
   Napi::Value set_threads(const Napi::CallbackInfo& info);
+  Napi::Value profile(const Napi::CallbackInfo& info);
 
  private:
   static void settle(Napi::Env env, Napi::Function, Opened* self, void*);
@@ -135,6 +136,7 @@ Opened::Opened(Napi::Env env, const std::string& isa, int threads)
   add("release", call<&Opened::release>);
   add("memory", call<&Opened::memory>);
   add("setThreads", call<&Opened::set_threads>);
+  add("profile", call<&Opened::profile>);
   face_ = Napi::Persistent(face);
   notify_ = Notify::New(env_, "throughtime", 0, 1, this);
   notify_.Unref(env_);
@@ -287,6 +289,20 @@ Napi::Value Opened::memory(const Napi::CallbackInfo&) {
 Napi::Value Opened::set_threads(const Napi::CallbackInfo& info) {
   engine_.set_threads(info[0].As<Napi::Number>().Int32Value());
   return {};
+}
+
+// profile(on): Float64Array of ns: on the owner's thread, waited, then for each kernel the number of its calls and ns.
+Napi::Value Opened::profile(const Napi::CallbackInfo& info) {
+  const Profile taken = engine_.profile(info[0].As<Napi::Boolean>());
+  Napi::Float64Array result = Napi::Float64Array::New(env_, 2 + 2 * taken.kernels.size());
+  size_t at = 0;
+  result[at++] = taken.owner_ns;
+  result[at++] = taken.waited_ns;
+  for (const Tally& tally : taken.kernels) {
+    result[at++] = static_cast<double>(tally.calls);
+    result[at++] = tally.ns;
+  }
+  return result;
 }
 
 // What lives as long as the environment (the process's main thread or a worker).

@@ -177,10 +177,19 @@ float Engine::execute_timed(KernelCommand& command) {
 void Engine::execute(KernelCommand& command) {
   // After a failure nothing runs until a read has reported it, so that no kernel sees what was never computed.
   if (!failure_.empty() || queue_.stopping()) return;
+  const bool profiled = !profile_.kernels.empty();
+  const double start = profiled ? now() : 0;
   try {
     command.kernel->run(command.args, &device_);
   } catch (const std::exception& error) {
     failure_ = std::string(command.kernel->name) + ": " + error.what();
+  }
+  if (profiled) {
+    const double spent = now() - start;
+    Tally& tally = profile_.kernels[command.kernel - kernels_.kernels.data()];
+    tally.calls++;
+    tally.ns += spent;
+    if (std::this_thread::get_id() == owner_) profile_.owner_ns += spent;
   }
   scratch_.reset();
   const Args& args = command.args;
@@ -249,9 +258,24 @@ void Engine::run_read(void* self, Command* command) {
 
 void Engine::read_now(int32_t buffer, Read* read) {
   const Holding* source = buffers_.at(buffer);
-  queue_.drain();
+  wait_for_queue();
   budget_ = kBudget;
   copy_out(*source, read);
+}
+
+void Engine::wait_for_queue() {
+  const double start = profile_.kernels.empty() ? 0 : now();
+  queue_.drain();
+  if (start > 0) profile_.waited_ns += now() - start;
+}
+
+Profile Engine::profile(bool on) {
+  queue_.drain();
+  Profile taken;
+  std::swap(taken, profile_);
+  if (on) profile_.kernels.resize(kernels_.kernels.size());
+  owner_ = std::this_thread::get_id();
+  return taken;
 }
 
 int Engine::compile(const std::vector<Call>& calls) {

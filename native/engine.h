@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "buffers.h"
@@ -24,6 +25,18 @@ struct Call {
   const int32_t *inputs, *outputs, *ints;
   const double* floats;
   int input_count, output_count, int_count, float_count;
+};
+
+// What the calls of one kernel took while a profile was taken.
+struct Tally {
+  uint64_t calls = 0;
+  double ns = 0;
+};
+
+struct Profile {
+  std::vector<Tally> kernels;  // in the order of the table; empty while nothing is timed
+  double owner_ns = 0;         // of all that, on the owner's thread
+  double waited_ns = 0;        // how long the owner was blocked by reads
 };
 
 // A copy out of a buffer, alive until it is reported.
@@ -65,6 +78,9 @@ class Engine {
   void replay(int program, int32_t input, const void* data, int32_t output, Read* read);
   void release(int program);
 
+  // Waits for everything queued, gives what was timed since the last call, and times from now on if asked.
+  Profile profile(bool on);
+
   // Drops what is queued and ends the threads. Only the destructor may follow.
   void shutdown() { queue_.stop(); }
 
@@ -101,6 +117,7 @@ class Engine {
   // Runs a command and remembers what it took.
   float execute_timed(KernelCommand& command);
   void copy_out(const Holding& source, Read* read);
+  void wait_for_queue();
 
   static void run_kernel(void* engine, Command* command);
   static void run_write(void* engine, Command* command);
@@ -120,6 +137,8 @@ class Engine {
   double awake_until_ = 0;  // ns: when the pool's threads go to sleep
   double budget_ = 0;       // ns of work the owner may still do itself before the next read
   std::vector<std::unique_ptr<Program>> programs_;
+  Profile profile_;
+  std::thread::id owner_;
   Queue queue_;  // last: its thread ends before the rest goes
 };
 

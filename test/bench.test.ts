@@ -146,3 +146,38 @@ describe("the command", () => {
     });
   });
 });
+
+describe("end to end", () => {
+  const run = (program: string, args: string[]) =>
+    spawnSync(process.execPath, ["--import", "tsx", join(root, "bench", program), ...args], { encoding: "utf8" });
+
+  test.skipIf(!nativeAvailable)("takes turns with the programs it is given and compares them", { timeout: 120_000 }, () => {
+    const peer = ["--peer", 'sample:other=echo starting; echo "{\\"chars_per_s\\": $THREADS, \\"s\\": $SECONDS}"'];
+    const flags = ["--tasks", "sample", "--rounds", "2", "--seconds", "0.01", "--threads", "1", "--patience", "0"];
+    const { status, stdout, stderr } = run("e2e.ts", [...flags, ...peer]);
+    expect(stderr.trim().split("\n").map((line) => line.split(" {")[0])).toEqual([
+      "sample, round 1: throughtime",
+      "sample, round 1: other",
+      "sample, round 2: throughtime",
+      "sample, round 2: other",
+    ]); // prettier-ignore
+    expect(status).toBe(0);
+    const [, ours] = /^\| throughtime \| (\d+) \|  \| \d+, \d+ \|$/m.exec(stdout)!;
+    const [, ahead] = /^\| other \| 1 \| x([\d.]+) \| 1, 1 \|$/m.exec(stdout)!;
+    expect(Math.abs(Number(ahead) - Number(ours))).toBeLessThanOrEqual(0.5); // `ours` is rounded to a whole number
+  });
+
+  test("says what is wrong with its flags and with a peer's answer", { timeout: 60_000 }, () => {
+    const says = (...args: string[]) => run("e2e.ts", args).stderr;
+    expect(says("--peer", "train=x")).toBe("bench: --peer must be TASK:NAME=COMMAND but is train=x\n");
+    expect(says("--tasks", "sing")).toBe("bench: a task must be one of train, sample but is sing\n");
+    expect(run("profile.ts", ["--task", "sing"]).stderr).toBe("bench: --task must be train or sample but is sing\n");
+  });
+
+  test.skipIf(!nativeAvailable)("a profile of a training step", { timeout: 60_000 }, () => {
+    const { status, stdout } = run("profile.ts", ["--steps", "2", "--hidden", "8", "--batch", "2", "--length", "5"]);
+    expect(status).toBe(0);
+    for (const kernel of ["sweep.lstm.backward", "crossEntropy", "adam", "embeddingGradient"])
+      expect(stdout).toMatch(new RegExp(`^${kernel.replace(".", "\\.")} +[12] `, "m"));
+  });
+});

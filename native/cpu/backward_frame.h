@@ -21,6 +21,8 @@ class BackwardFrame {
     ranks = ranks_for(device, 4.0 * s.valid() * gates * (s.features + s.hidden));
     dy = floats(args.in[0]);
     x = floats(in[0]);
+    ids = integers(in[IDS]);
+    table_rows = ids ? in[0]->elements / s.features : 0;
     weight_ih = floats(in[1]);
     weight_hh = floats(in[2]);
     y = floats(results[0]);
@@ -162,9 +164,13 @@ class BackwardFrame {
     if (dbias_ih) clear(dbias_ih + weights.begin, count);
     if (dbias_hh) clear(dbias_hh + weights.begin, count);
     const Part rows(s.n, rank, ranks);
+    if (ids && dx) {
+      const Part mine(table_rows, rank, ranks);
+      clear(dx + mine.begin * s.features, (mine.end - mine.begin) * s.features);
+    }
     for (int64_t b = rows.begin; b < rows.end; b++) {
       const int64_t sequence = s.order[b], length = s.length[b];
-      if (dx) clear(dx + (sequence * s.steps + length) * s.features, (s.steps - length) * s.features);
+      if (dx && !ids) clear(dx + (sequence * s.steps + length) * s.features, (s.steps - length) * s.features);
       for (int i = 0; i < shape.states; i++) {
         const int64_t width = width_of(i);
         if (dfinal[i])
@@ -180,9 +186,10 @@ class BackwardFrame {
     for (int64_t t = chunk.from; t < chunk.to; t++)
       for (int64_t b = 0; b < s.active(t); b++, r++) {
         const int64_t place = s.place(b, t);
-        x_rows[r] = x + place * s.features;
+        const int64_t at = (ids ? ids[place] : place) * s.features;
+        x_rows[r] = x + at;
         h_rows[r] = state_before(0, b, t);
-        if (dx) dx_rows[r] = dx + place * s.features;
+        if (dx) dx_rows[r] = dx + at;
       }
   }
 
@@ -290,9 +297,25 @@ class BackwardFrame {
       gemm_part(g, block, rank, ranks);
     }
     const Part columns(gates, rank, ranks);
+    if (dx && !weight_ih) ids ? add_to_table(chunk, columns, rank) : copy_dx(chunk, rank);
     if (dbias_ih) add_columns(dbias_ih, chunk.dwx, gates_row, chunk.rows, columns, rank);
     if (dbias_hh && !(dbias_ih && shape.one_gradient))
       add_columns(dbias_hh, chunk.given, gates_row, chunk.rows, columns, rank);
+  }
+
+  __attribute__((noinline)) void copy_dx(const Chunk& chunk, int rank) {
+    const Part rows(chunk.rows, rank, ranks);
+    for (int64_t r = rows.begin; r < rows.end; r++)
+      copy(dx_rows[rank * capacity + r], chunk.dwx + r * gates_row, gates);
+  }
+
+  // Ranks share columns, so that a row of the table is always summed in the same order.
+  __attribute__((noinline)) void add_to_table(const Chunk& chunk, Part columns, int rank) {
+    for (int64_t r = 0; r < chunk.rows; r++) {
+      float* to = dx_rows[rank * capacity + r];
+      const float* from = chunk.dwx + r * gates_row;
+      for (int64_t j = columns.begin; j < columns.end; j++) to[j] += from[j];
+    }
   }
 
   // total[j] += the sum over the rows of from[j]
@@ -312,6 +335,8 @@ class BackwardFrame {
   int64_t gates;                  // G * H
   int64_t row, h_row, gates_row;  // floats between rows of dstate (of h: h_row), and of dwx and drh
   const float *dy, *dfinal[MAX_STATES];
+  const int32_t* ids;  // [N][T] rows of x and dx, tables of W x; null: they are [N][T]
+  int64_t table_rows;
   const float *x, *weight_ih, *weight_hh, *initial[MAX_STATES], *y, *saved;
   float *dx, *dweight_ih, *dweight_hh, *dbias_ih, *dbias_hh, *dinitial[MAX_STATES];
   Panels recurrent = {}, input = {};  // U and W

@@ -1,6 +1,8 @@
 // What the sweeps forward share whatever their cell: the weights arranged by tile, W x + b for a chunk of steps,
 // initial states, and what no step writes.
 #pragma once
+#include <cstdio>
+
 #include "gates.h"
 
 namespace throughtime {
@@ -15,6 +17,8 @@ class ForwardFrame {
     const int G = shape.gates, OUTER = G - shape.inner;
     ranks = ranks_for(device, 2.0 * s.valid() * G * s.hidden * (s.features + s.hidden));
     x = floats(args.in[0]);
+    ids = integers(args.in[IDS]);
+    if (ids) check_ids(args.in[0]->elements / s.features);
     y = floats(args.out[0]);
     const int outputs = 1 + shape.states + args.ints[6];
     saved = args.outputs > outputs ? floats(args.out[outputs]) : nullptr;
@@ -95,6 +99,7 @@ class ForwardFrame {
 
   // W x + b for this member's rows and tiles from step `from` on; returns the step after the last that is done.
   __attribute__((noinline)) int64_t project(const Member& me, int64_t from) {
+    if (!input.packed) return arrange(me, from);
     const float** list = x_rows + me.rank * chunk;
     Gemm g = {};
     int64_t t = from;
@@ -108,6 +113,36 @@ class ForwardFrame {
     g.c = wx + me.row * chunk * wx_row + me.tiles.begin * shape.gates * NR, g.c_stride = wx_row;
     gemm_part(g, gemm_blocks + me.rank * MC * A_STRIDE, 0, 1);
     return t;
+  }
+
+  // The same where x is W x already, or a table of it.
+  __attribute__((noinline)) int64_t arrange(const Member& me, int64_t from) {
+    float* to = wx + me.row * chunk * wx_row;
+    int64_t t = from, count = 0;
+    for (; t < s.longest && count + me.rows(s.active(t)) <= chunk; t++)
+      for (int64_t b = me.row, n = s.active(t); b < n; b += me.row_step, count++) {
+        const int64_t place = s.place(b, t);
+        const float* source = x + (ids ? ids[place] : place) * s.features;
+        for (int64_t tile = me.tiles.begin; tile < me.tiles.end; tile++)
+          for_units<false>(tile, s.hidden, [&](int64_t unit, int lanes, auto) {
+            for (int g = 0; g < shape.gates; g++) {
+              const int64_t at = tiled(shape.gates, unit) + g * NR;
+              const Vec bias = input.bias ? load(input.bias + at) : Vec{};
+              store(to + count * wx_row + at, load_upto(source + g * s.hidden + unit, lanes) + bias);
+            }
+          });
+      }
+    return t;
+  }
+
+  __attribute__((noinline)) void check_ids(int64_t rows) const {
+    for (int64_t i = 0; i < s.n * s.steps; i++) {
+      if (ids[i] >= 0 && ids[i] < rows) continue;
+      char message[160];
+      snprintf(message, sizeof message, "ids must be in [0, %lld] for a table of %lld rows, but ids[%lld] is %d",
+               static_cast<long long>(rows - 1), static_cast<long long>(rows), static_cast<long long>(i), ids[i]);
+      s.device->fail(s.device, message);
+    }
   }
 
   // Room for the products of ROWS_AT_ONCE rows with every gate of a tile.
@@ -143,6 +178,7 @@ class ForwardFrame {
   const bool checkpoint;
   int ranks;
   const float* x;
+  const int32_t* ids;  // [N][T] rows of x, a table of W x; null: x is [N][T]
   const float* initial[MAX_STATES];
   float *y, *saved;
   float* final[MAX_STATES];

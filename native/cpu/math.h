@@ -30,7 +30,7 @@ THROUGHTIME_INLINE Vec power_of_two(IVec exponent) { return from_bits(exponent +
 // a / b for 2^-126 < b < 2^126; 1 ulp. Where division is slow, an estimate of 1 / b is corrected by one step.
 THROUGHTIME_INLINE Vec quotient(Vec a, Vec b) {
 #if defined(__AVX512F__) && THROUGHTIME_LANES == 16
-  const Vec estimate = (Vec)_mm512_rcp14_ps((__m512)b);
+  const Vec estimate = (Vec)_mm512_maskz_rcp14_ps(kAll, (__m512)b);
   const Vec near = a * estimate;
   return near + (a - b * near) * estimate;
 #else

@@ -75,8 +75,9 @@ THROUGHTIME_INLINE Vec from_bits(IVec v) { return reinterpret_cast<Vec>(v); }
 
 // A NaN in either operand of min and max gives b.
 #if defined(__AVX512F__) && THROUGHTIME_LANES == 16
-THROUGHTIME_INLINE Vec min(Vec a, Vec b) { return (Vec)_mm512_min_ps((__m512)a, (__m512)b); }
-THROUGHTIME_INLINE Vec max(Vec a, Vec b) { return (Vec)_mm512_max_ps((__m512)a, (__m512)b); }
+constexpr __mmask16 kAll = 0xffff;  // of the lanes; without a mask GCC 12 warns of what its own headers leave undefined
+THROUGHTIME_INLINE Vec min(Vec a, Vec b) { return (Vec)_mm512_maskz_min_ps(kAll, (__m512)a, (__m512)b); }
+THROUGHTIME_INLINE Vec max(Vec a, Vec b) { return (Vec)_mm512_maskz_max_ps(kAll, (__m512)a, (__m512)b); }
 #elif defined(__AVX2__) && THROUGHTIME_LANES == 8
 THROUGHTIME_INLINE Vec min(Vec a, Vec b) { return (Vec)_mm256_min_ps((__m256)a, (__m256)b); }
 THROUGHTIME_INLINE Vec max(Vec a, Vec b) { return (Vec)_mm256_max_ps((__m256)a, (__m256)b); }

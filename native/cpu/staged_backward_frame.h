@@ -118,7 +118,6 @@ class StagedBackwardFrame : protected BackwardFrame {
   __attribute__((noinline)) void add_products(const Chunk& chunk, int rank) {
     BackwardFrame::add_products(chunk, rank);
     const More& more = this->more[chunk.turn];
-    if (!stages.weight_ih && dx) copy_dx(chunk, rank);
     const Part units(s.hidden, rank, ranks), columns(gates, rank, ranks), outputs(s.width, rank, ranks);
     for (int i = 0; i < vectors && dvectors; i++) add_summed(dvectors, i, more, chunk, units, i, rank);
     for (int g = 0; g < shape.gates && shape.diagonal && dunit_weight; g++)
@@ -128,12 +127,6 @@ class StagedBackwardFrame : protected BackwardFrame {
     if (dbias_c) add_columns(dbias_c, more.dseen, row, chunk.rows, units, rank);
     if (dbias_hr) add_columns(dbias_hr, more.dprojected, h_row, chunk.rows, outputs, rank);
     if (dweight_hr) add_projection(chunk, more, rank);
-  }
-
-  void copy_dx(const Chunk& chunk, int rank) {
-    const Part rows(chunk.rows, rank, ranks);
-    for (int64_t r = rows.begin; r < rows.end; r++)
-      copy(dx_rows[rank * capacity + r], chunk.dwx + r * gates_row, gates);
   }
 
   struct More {

@@ -49,26 +49,6 @@ class StagedForwardFrame : protected ForwardFrame {
     }
   }
 
-  // W x + b of some steps; x may be W x already.
-  __attribute__((noinline)) int64_t project(const Member& me, int64_t from) {
-    if (stages.weight_ih) return ForwardFrame::project(me, from);
-    float* to = wx + me.row * chunk * wx_row;
-    int64_t t = from, count = 0;
-    for (; t < s.longest && count + me.rows(s.active(t)) <= chunk; t++)
-      for (int64_t b = me.row, n = s.active(t); b < n; b += me.row_step, count++) {
-        const float* source = x + s.place(b, t) * s.features;
-        for (int64_t tile = me.tiles.begin; tile < me.tiles.end; tile++)
-          for_units<false>(tile, s.hidden, [&](int64_t unit, int lanes, auto) {
-            for (int g = 0; g < shape.gates; g++) {
-              const int64_t at = tiled(shape.gates, unit) + g * NR;
-              const Vec bias = input.bias ? load(input.bias + at) : Vec{};
-              store(to + count * wx_row + at, load_upto(source + g * s.hidden + unit, lanes) + bias);
-            }
-          });
-      }
-    return t;
-  }
-
   int64_t sums_row() const { return padded(shape.gates * s.hidden); }
 
   Stages stages;

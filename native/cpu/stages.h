@@ -37,8 +37,8 @@ struct Stages {
   // Whether there is anything to do; the sizes of what forward saves depend on it.
   static bool any(const CellShape& shape, const Args& args, Buffer* const* in) {
     for (int i = 6; i < OPTIONS + shape.states; i++)
-      if (in[i]) return true;
-    return !in[1] || args.floats[0] > 0;
+      if (in[i] && i != IDS) return true;
+    return (!in[1] && !in[IDS]) || args.floats[0] > 0;
   }
 
   Buffer *weight_ih, *gain;

@@ -8,8 +8,8 @@
 namespace throughtime {
 namespace {
 
-// Inputs before the update masks, one a state, and the initial states.
-constexpr int OPTIONS = 14, MAX_STATES = 2;
+// Inputs before the update masks, one a state, and the initial states; the last of them, ids, makes x a table of W x.
+constexpr int OPTIONS = 15, IDS = 14, MAX_STATES = 2;
 
 // Whether forward saves the states alone, so that backward computes again what the cell keeps; plain sweeps only.
 THROUGHTIME_INLINE bool is_checkpointed(const Args& args, int states) { return args.ints[12 + 2 * states] != 0; }
@@ -45,6 +45,10 @@ THROUGHTIME_INLINE const float* floats(const Buffer* buffer) {
   return buffer ? static_cast<const float*>(buffer->data) : nullptr;
 }
 THROUGHTIME_INLINE float* floats(Buffer* buffer) { return buffer ? static_cast<float*>(buffer->data) : nullptr; }
+
+THROUGHTIME_INLINE const int32_t* integers(const Buffer* buffer) {
+  return buffer ? static_cast<const int32_t*>(buffer->data) : nullptr;
+}
 
 // Reads ints [N, T, I, H, reverse, width of h] and sorts the batch by length.
 __attribute__((noinline)) inline Sweep plan_sweep(const int32_t* ints, const Buffer* lengths, Device* device) {

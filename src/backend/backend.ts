@@ -26,6 +26,22 @@ export interface KernelCall {
   readonly floats: readonly number[];
 }
 
+/** What the calls of one kernel took. */
+export interface KernelTime {
+  readonly kernel: string;
+  readonly calls: number;
+  readonly seconds: number;
+}
+
+/** What a backend timed, kernel by kernel. */
+export interface KernelTimes {
+  readonly kernels: readonly KernelTime[];
+  /** Seconds of kernels that ran on the calling thread. */
+  readonly inline: number;
+  /** Seconds that the calling thread was blocked by reads. */
+  readonly waited: number;
+}
+
 /**
  * A device that owns buffers and runs kernels on them in the order they were queued.
  *
@@ -58,4 +74,6 @@ export interface Backend {
   /** Writes `data` into `input`, runs the program, and returns `output`, blocking. `into` is filled if given. */
   replay(program: number, input: number, data: TypedArray, output: number, into?: TypedArray): TypedArray;
   release(program: number): void;
+  /** Waits for everything queued, gives what was timed since the last call, and times kernels from now on if `on`. */
+  profile(on: boolean): KernelTimes;
 }

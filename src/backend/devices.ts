@@ -1,5 +1,6 @@
 import type { Backend, BackendInfo } from "./backend.js";
 import { loadNative, nativeInfo, NativeBackend } from "./native.js";
+import { profile, type Profile } from "./profile.js";
 import { ReferenceBackend } from "./reference.js";
 
 export type DeviceName = "cpu" | "reference";
@@ -33,10 +34,17 @@ function get(name?: DeviceName): Backend {
   return name === undefined ? (chosen ??= best()) : open(name);
 }
 
-/** `device(name?)` gives a device; `device.use(name)` makes one the default; `device.info()` says what there is and why not. */
+/**
+ * `device(name?)` gives a device; `device.use(name)` makes one the default; `device.info()` says what there is and why not;
+ * `device.profile(body, name?)` runs `body`, waits for it and for the device, and says where the time went.
+ */
 export const device = Object.assign(get, {
   use(name: DeviceName): Backend {
     return (chosen = open(name));
+  },
+  /** @throws what `body` throws, and if a profile of the device is being taken already. */
+  profile(body: () => unknown, name?: DeviceName): Promise<Profile> {
+    return profile(get(name), body);
   },
   info(): { readonly default: string; readonly devices: readonly BackendInfo[] } {
     return { default: get().name, devices: [nativeInfo(), open("reference").info()] };

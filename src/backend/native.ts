@@ -1,6 +1,6 @@
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
-import { allocate, type Backend, type BackendInfo, type DType, type KernelCall, type TypedArray } from "./backend.js";
+import { allocate, type Backend, type BackendInfo, type DType, type KernelCall, type KernelTimes, type TypedArray } from "./backend.js";
 
 /** The addon's device. Functions without arguments read the mailbox `ints` and `floats`; see native/addon.cc. */
 interface NativeDevice {
@@ -20,6 +20,7 @@ interface NativeDevice {
   release(program: number): void;
   memory(): void;
   setThreads(threads: number): void;
+  profile(on: boolean): Float64Array;
 }
 
 const slotMask = (1 << 22) - 1;
@@ -125,6 +126,14 @@ export class NativeBackend implements Backend {
     this.device.release(program);
   }
 
+  profile(on: boolean): KernelTimes {
+    const [inline, waited, ...taken] = this.device.profile(on);
+    const kernels = Object.entries(this.device.kernels).flatMap(([kernel, { index }]) =>
+      taken[2 * index] > 0 ? [{ kernel, calls: taken[2 * index], seconds: taken[2 * index + 1] / 1e9 }] : [],
+    );
+    return { kernels, inline: inline / 1e9, waited: waited / 1e9 };
+  }
+
   private index(kernel: string): number {
     const entry = this.device.kernels[kernel];
     if (!entry) throw new Error(`cpu: there is no kernel ${kernel}`);
@@ -156,7 +165,7 @@ interface Addon {
 }
 
 /** That of native/kernels.h whose kernels the ops speak to. */
-const revision = 3;
+const revision = 4;
 
 let addon: Addon | null = null;
 

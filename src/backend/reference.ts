@@ -1,4 +1,4 @@
-import { allocate, type Backend, type BackendInfo, type DType, type KernelCall, type TypedArray } from "./backend.js";
+import { allocate, type Backend, type BackendInfo, type DType, type KernelCall, type KernelTimes, type TypedArray } from "./backend.js";
 
 /** A plain loop over typed arrays: the meaning of a kernel. Absent optional arguments are `undefined`. */
 export type ReferenceKernel = (
@@ -27,6 +27,7 @@ export class ReferenceBackend implements Backend {
   private readonly programs = new Map<number, readonly KernelCall[]>();
   private next = 1;
   private bytes = 0;
+  private times: Map<string, { calls: number; seconds: number }> | null = null;
 
   info(): BackendInfo {
     return { name: this.name, available: true, threads: 1 };
@@ -68,7 +69,11 @@ export class ReferenceBackend implements Backend {
     const body = kernels.get(kernel);
     if (!body) throw new Error(`reference: there is no kernel ${kernel}`);
     const view = (id: number) => (id === 0 ? undefined : this.at(id)) as TypedArray;
+    const start = this.times ? performance.now() : 0;
     body(inputs.map(view), outputs.map(view), ints, floats);
+    if (!this.times) return;
+    const { calls, seconds } = this.times.get(kernel) ?? { calls: 0, seconds: 0 };
+    this.times.set(kernel, { calls: calls + 1, seconds: seconds + (performance.now() - start) / 1e3 });
   }
 
   memory() {
@@ -92,6 +97,12 @@ export class ReferenceBackend implements Backend {
 
   release(program: number): void {
     this.programs.delete(program);
+  }
+
+  profile(on: boolean): KernelTimes {
+    const kernels = [...(this.times ?? [])].map(([kernel, time]) => ({ kernel, ...time }));
+    this.times = on ? new Map() : null;
+    return { kernels, inline: kernels.reduce((sum, { seconds }) => sum + seconds, 0), waited: 0 };
   }
 
   private dtypeOf(buffer: number): DType {

@@ -115,7 +115,7 @@ export class LanguageModel extends Module {
   forward(ids: Tensor, options: ForwardOptions<string> = {}): { logits: Tensor; state: Record<string, Tensor> } {
     if (ids.shape.length !== 2) throw new RangeError(`LanguageModel.forward: ids must be [N, T] but is ${showShape(ids.shape)}`);
     return scope(() => {
-      const { output, state } = this.rnn.forward(this.embed.forward(ids), options);
+      const { output, state } = this.rnn.forward(this.embed.lookup(ids), options);
       return { logits: this.head.forward(this.drop.forward(output)), state };
     });
   }

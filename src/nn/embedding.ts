@@ -1,9 +1,11 @@
 import { mul } from "../ops/elementwise.js";
 import { embedding } from "../ops/embedding.js";
 import { checkCount, checkNumber, checkOptions } from "../tensor/check.js";
+import { showShape } from "../tensor/op.js";
 import { bernoulli, normal, type Generator } from "../tensor/random.js";
 import { scope } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
+import type { Lookup } from "./lookup.js";
 import { Module, place, type Placement } from "./module.js";
 
 export interface EmbeddingOptions extends Placement {
@@ -47,5 +49,15 @@ export class Embedding extends Module {
       const kept = bernoulli([this.count, 1], 1 - p, { value: p === 1 ? 0 : 1 / (1 - p), generator, dtype, device });
       return mul(embedding(ids, weight), embedding(ids, kept));
     });
+  }
+
+  /**
+   * The same vectors for a recurrent layer's `forward`, which may then multiply its weights with the table once instead of
+   * with every vector: less work where a batch has more steps than the table has rows, at the same result but for rounding.
+   * ids int32 [N, T].
+   */
+  lookup(ids: Tensor): Tensor | Lookup {
+    if (ids.shape.length !== 2) throw new RangeError(`Embedding.lookup: ids must be [N, T] but is ${showShape(ids.shape)}`);
+    return this.training && this.dropout > 0 ? this.forward(ids) : { ids, table: this.weight };
   }
 }

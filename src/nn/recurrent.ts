@@ -14,6 +14,7 @@ import type { Tensor } from "../tensor/tensor.js";
 import { BatchNorm1d } from "./batchNorm.js";
 import { checkLengths } from "./lengths.js";
 import { checkMasks, drawMasks, type Masks, type MaskSizes } from "./masks.js";
+import { lookedUp, productTable, type Lookup } from "./lookup.js";
 import { inference } from "./mode.js";
 import { Module, place, type Placement } from "./module.js";
 import { drawParameters, type Structure } from "./recurrentParameters.js";
@@ -189,7 +190,7 @@ export abstract class Recurrent<S extends string> extends Module {
   }
 
   /**
-   * Runs x [N, T, inputSize] through the stack.
+   * Runs x [N, T, inputSize], or what `Embedding.lookup` gives, through the stack.
    *
    * Returns `output` [N, T, H * directions] of the last layer, zero after each row's last valid step, and the final
    * `state`, each [layers * directions, N, H], frozen at the last valid step (layer-major, then direction); a projected
@@ -199,9 +200,9 @@ export abstract class Recurrent<S extends string> extends Module {
    * @throws on a wrong shape, a length outside 0..T or not an integer, an unknown option; in `debug` mode on an initial
    * state that is not finite.
    */
-  forward(x: Tensor, options: ForwardOptions<S> = {}): { output: Tensor; state: Record<S, Tensor> } {
+  forward(x: Tensor | Lookup, options: ForwardOptions<S> = {}): { output: Tensor; state: Record<S, Tensor> } {
     return scope(() => {
-      const { output, state } = this.run(x, options);
+      const { output, state } = this.run(lookedUp(x), options);
       return { output, state };
     });
   }
@@ -266,11 +267,12 @@ export abstract class Recurrent<S extends string> extends Module {
       this.cell.states.forEach((s, i) => (renamed[s] = values[this.stateNames[i]]));
       return renamed;
     };
-    const { x: input, weightIh, biasIh } = this.project(x, suffix, lengths, valid);
+    const { x: input, ids, weightIh, biasIh } = this.project(x, suffix, lengths, valid);
     const result = sweep(
       this.cell,
       {
         x: input,
+        ids,
         weightIh,
         biasIh,
         weightHh: masks.weight ? mul(weightHh, masks.weight[index]) : weightHh,
@@ -316,10 +318,13 @@ export abstract class Recurrent<S extends string> extends Module {
   private project(x: Tensor, suffix: string, lengths: MaybeTensor, valid: number) {
     const [weightIh, biasIh, gainIh] = ["weight_ih", "bias_ih", "gain_ih"].map((name) => this.parameterOf(name, suffix));
     const batchNorm = this.inputNorms.get(suffix);
-    if (!gainIh && !batchNorm) return { x, weightIh, biasIh };
+    if (!gainIh && !batchNorm) {
+      const products = productTable(x, weightIh!);
+      return products ? { x: products.table, ids: products.ids, weightIh: null, biasIh } : { x, ids: null, weightIh, biasIh };
+    }
     const wx = linear(zeroPadding(x, lengths), weightIh!);
-    if (gainIh) return { x: layerNorm(wx, gainIh, biasIh), weightIh: null, biasIh: null };
-    return { x: batchNorm!.over(wx, lengths, valid), weightIh: null, biasIh };
+    if (gainIh) return { x: layerNorm(wx, gainIh, biasIh), ids: null, weightIh: null, biasIh: null };
+    return { x: batchNorm!.over(wx, lengths, valid), ids: null, weightIh: null, biasIh };
   }
 
   /** Zoneout in inference: the mask is its own expectation. */

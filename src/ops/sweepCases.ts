@@ -17,7 +17,16 @@ interface Parts {
 }
 
 type Option =
-  "gain" | "projection" | "norm" | "carried norm" | "clip" | "projected x" | "recurrent dropout" | "candidate dropout" | "zoneout";
+  | "gain"
+  | "projection"
+  | "norm"
+  | "carried norm"
+  | "clip"
+  | "projected x"
+  | "recurrent dropout"
+  | "candidate dropout"
+  | "zoneout"
+  | "table";
 
 /** Examples of a cell: sizes and lengths, then each option alone and with others, over all corners of a batch. */
 export function sweepCases(cell: CellSpec<string, string, string>): Case<SweepAttrs>[] {
@@ -58,6 +67,7 @@ function optionsOf({ gates, states, recurrent, normed, inner }: CellSpec<string,
     ["zoneout", true],
     ["candidate dropout", gates.some((gate) => gate === "g" || gate === "n")],
     ["projected x", true],
+    ["table", true],
     ["clip", states.includes("c")],
     ["gain", dense && !inner],
     ["norm", normed !== undefined],
@@ -78,8 +88,8 @@ function example(cell: CellSpec<string, string, string>, parts: Parts): Case<Swe
   const mask = (shape: readonly number[]): CaseInput => ({ shape, low: 0, high: 1, constant: true });
   const normed = has("norm") || has("carried norm");
   const inputs: Partial<Record<keyof SweepInputs, CaseInput>> = {
-    x: { shape: [n, steps, has("projected x") ? rows : features] },
-    weightIh: when(!has("projected x"), [rows, features]),
+    x: { shape: has("table") ? [5, rows] : [n, steps, has("projected x") ? rows : features] },
+    weightIh: when(!has("projected x") && !has("table"), [rows, features]),
     weightHh: { shape: cell.recurrent === "diagonal" ? [rows] : [rows, width] },
     biasIh: when(bias, [rows]),
     biasHh: when(bias, [rows]),
@@ -92,6 +102,7 @@ function example(cell: CellSpec<string, string, string>, parts: Parts): Case<Swe
     biasC: when(normed && bias, [hidden]),
     dropHidden: has("recurrent dropout") ? mask([n, 1, width]) : null,
     dropCandidate: has("candidate dropout") ? mask([n, steps, hidden]) : null,
+    ids: has("table") ? { shape: [n, steps], dtype: "int32", values: Array.from({ length: n * steps }, (_, i) => (i * i) % 4) } : null,
   };
   const each = (make: (last: number, i: number) => CaseInput) =>
     Object.fromEntries(cell.states.map((s, i) => [s, make(s === "h" ? width : hidden, i)]));

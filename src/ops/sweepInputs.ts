@@ -1,3 +1,4 @@
+import { embedding } from "./embedding.js";
 import { sameShape, showShape, type MaybeSpec, type MaybeTensor, type Shape, type Spec } from "../tensor/op.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { CellSpec } from "./sweep.js";
@@ -22,7 +23,10 @@ export interface SweepAttrs {
  * A mask may have 1 in place of N or T, and gets no gradient.
  */
 export interface SweepInputs {
-  /** [N, T, I]; or W x + b itself, [N, T, gates * H], where there is no weightIh. */
+  /**
+   * [N, T, I]; or W x itself, [N, T, gates * H], where there is no weightIh; or, where there are ids, a table of it,
+   * [rows, gates * H].
+   */
   readonly x: Tensor;
   /** [gates * H, I] */
   readonly weightIh?: MaybeTensor;
@@ -50,6 +54,8 @@ export interface SweepInputs {
   readonly dropHidden?: MaybeTensor;
   /** [N, T, H]; what the candidate value is multiplied by. */
   readonly dropCandidate?: MaybeTensor;
+  /** int32 [N, T]: W x of a step is this row of x. */
+  readonly ids?: MaybeTensor;
   /** By state, [N, T, H] ([N, T, P] of h): m in m * new + (1 - m) * old. */
   readonly update?: Readonly<Record<string, MaybeTensor>>;
 }
@@ -69,6 +75,7 @@ const names = [
   "biasC",
   "dropHidden",
   "dropCandidate",
+  "ids",
 ] as const;
 
 /** The inputs of a sweep op by name; `update` and `initial` are lists in the order of the states. */
@@ -94,10 +101,19 @@ export function listed<T>(
   return [...names.map((name) => inputs[name] ?? null), ...states.map((s) => update[s] ?? null), ...states.map((s) => initial[s] ?? null)];
 }
 
-/** Whether weights, biases, lengths and initial states are all there is. */
+/** The same list with x by row and step instead of a table and ids. */
+export function withoutTable(inputs: readonly MaybeTensor[]): readonly MaybeTensor[] {
+  const at = names.indexOf("ids");
+  const ids = inputs[at];
+  return ids ? inputs.with(0, embedding(ids, inputs[0]!)).with(at, null) : inputs;
+}
+
+/** Whether weights (or ids in place of those of the input), biases, lengths and initial states are all there is. */
 export function isPlain(inputs: Named<unknown>, { cellClip = 0 }: SweepAttrs): boolean {
-  const options = names.slice(names.indexOf("gainHh")).map((name) => inputs[name]);
-  return inputs.weightIh !== null && cellClip === 0 && [...options, ...inputs.update].every((option) => option === null);
+  const options = names.slice(names.indexOf("gainHh"), names.indexOf("ids")).map((name) => inputs[name]);
+  return (
+    (inputs.weightIh !== null || inputs.ids !== null) && cellClip === 0 && [...options, ...inputs.update].every((option) => option === null)
+  );
 }
 
 /** How far each mask moves with the row and with the step, in elements: for the kernels. */
@@ -112,16 +128,21 @@ export function maskStrides({ dropHidden, dropCandidate, update }: Named<Spec>):
 
 /** The sizes of a sweep. @throws naming the input that does not fit. */
 export function checkSweep(name: string, cell: AnyCell, inputs: Named<Spec>, attrs: SweepAttrs) {
-  const { x, weightIh, weightHh, lengths, weightHr } = inputs;
+  const { x, weightIh, weightHh, lengths, weightHr, ids } = inputs;
   const fail = (message: string) => {
     throw new RangeError(`${name}: ${message}`);
   };
   const expect = (what: string, spec: MaybeSpec, shape: Shape) => {
     if (spec && !sameShape(spec.shape, shape)) fail(`${what} must be ${showShape(shape)} but is ${showShape(spec.shape)}`);
   };
-  if (!x || x.shape.length !== 3) return fail(`x must be [N, T, I] but is ${showShape(x?.shape ?? [])}`);
+  const axes = ids ? ["rows", "gates * H"] : ["N", "T", "I"];
+  if (!x || x.shape.length !== axes.length) return fail(`x must be ${showShape(axes)} but is ${showShape(x?.shape ?? [])}`);
+  if (ids && (ids.shape.length !== 2 || ids.dtype !== "int32"))
+    fail(`ids must be int32 [N, T] but are ${ids.dtype} ${showShape(ids.shape)}`);
+  if (ids && weightIh) fail("x is a table of W x where there are ids, so that weightIh must be absent");
   if (!weightHh) return fail("weightHh is absent");
-  const [n, steps, features] = x.shape;
+  const [n, steps] = (ids ?? x).shape;
+  const features = x.shape.at(-1)!;
   const rows = weightHh.shape[0];
   const hidden = rows / cell.gates.length;
   const width = weightHr ? weightHr.shape[0] : hidden;
@@ -130,11 +151,11 @@ export function checkSweep(name: string, cell: AnyCell, inputs: Named<Spec>, att
     if (spec && spec.dtype !== x.dtype)
       throw new TypeError(`${name}: weights, masks and states must be ${x.dtype} as x but one is ${spec.dtype}`);
   };
-  for (const what of names) if (what !== "lengths") floating(inputs[what]);
+  for (const what of names) if (what !== "lengths" && what !== "ids") floating(inputs[what]);
   inputs.update.forEach(floating);
   inputs.initial.forEach(floating);
   if (weightIh) expect("weightIh", weightIh, [rows, features]);
-  else expect("x without weightIh", x, [n, steps, rows]);
+  else expect("x without weightIh", x, [...x.shape.slice(0, -1), rows]);
   expect("weightHh", weightHh, cell.recurrent === "diagonal" ? [rows] : [rows, width]);
   for (const what of ["biasIh", "biasHh", "gainHh"] as const) expect(what, inputs[what], [rows]);
   expect("lengths", lengths, [n]);

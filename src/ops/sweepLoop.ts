@@ -2,6 +2,7 @@ import { zeros } from "../tensor/create.js";
 import type { MaybeTensor } from "../tensor/op.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { add, affine, mul, sigmoid, tanh } from "./elementwise.js";
+import { embedding } from "./embedding.js";
 import { linear } from "./matmul.js";
 import { expand, reshape, split, stack, unstack } from "./movement.js";
 import { layerNorm } from "./norm.js";
@@ -18,7 +19,7 @@ export function loop<G extends string, S extends string, V extends string>(
 ): Tensor[] {
   const { n, steps, hidden, width } = checkSweep(cell.name, cell, inputs, attrs);
   const { weightIh, biasIh, lengths } = inputs;
-  const x = zeroPadding(inputs.x!, lengths);
+  const x = zeroPadding(inputs.ids ? embedding(inputs.ids, inputs.x!) : inputs.x!, lengths);
   const { device } = x;
   const dtype = x.dtype as "float32" | "float64";
   const flip = (t: Tensor) => (attrs.reverse ? reverseSequence(t, lengths) : t);

@@ -71,6 +71,9 @@ export function substituting<T>(other: Substitute | null, body: () => T): T {
   }
 }
 
+/** @internal Whether fused ops are looked into, one by one. */
+export const isSubstituting = (): boolean => substitute !== null;
+
 /**
  * Applies a fused op: as one kernel where the device has it, otherwise (or inside `composed`) as its composition.
  * Gradients of gradients go through the composition, whatever the forward ran.

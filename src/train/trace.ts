@@ -2,6 +2,7 @@ import type { Backend } from "../backend/backend.js";
 import { add } from "../ops/elementwise.js";
 import { concat, reshape, slice } from "../ops/movement.js";
 import type { SweepAttrs } from "../ops/sweep.js";
+import { withoutTable } from "../ops/sweepInputs.js";
 import { applyFused, substituting } from "../tensor/apply.js";
 import { tensor } from "../tensor/create.js";
 import type { Fused, MaybeTensor } from "../tensor/op.js";
@@ -28,8 +29,10 @@ export function traceSweeps<T>(body: () => T): { readonly result: T; readonly sw
   const sweeps: TracedSweep[] = [];
   const result = substituting((any, inputs, attrs) => {
     const op = any as unknown as Fused<SweepAttrs>;
-    if (!op.name.startsWith("sweep.") || inputs[0]?.shape[1] === 0) return null;
-    const { sweep, outputs } = stepByStep(op, inputs, attrs as SweepAttrs);
+    if (!op.name.startsWith("sweep.")) return null;
+    const named = withoutTable(inputs);
+    if (named[0]?.shape[1] === 0) return null;
+    const { sweep, outputs } = stepByStep(op, named, attrs as SweepAttrs);
     sweeps.push(sweep);
     return outputs;
   }, body);

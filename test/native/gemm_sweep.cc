@@ -192,7 +192,7 @@ void sweep(const oracle::Cell& cell, int n, int steps, int features, int hidden,
                              options.bias ? array(p.bias_ih) : nullptr,
                              options.bias ? array(p.bias_hh) : nullptr,
                              options.lengths ? lengths : nullptr};
-  in.resize(14 + cell.states, nullptr);  // options and update masks
+  in.resize(15 + cell.states, nullptr);  // options and update masks
   const size_t initial = in.size();
   std::vector<Buffer*> grads = {array(p.dy)};
   for (int i = 0; i < cell.states; i++) {

@@ -35,19 +35,21 @@ double draw() {
 }
 bool coin() { return draw() < 0.5; }
 
+constexpr int kTable = 5;  // rows of a table of W x
+
 class Example {
  public:
   Example(const KernelList& kernels, const Cell& cell, int n, int steps, int features, int hidden)
       : kernels(kernels), cell(cell), n(n), steps(steps), hidden(hidden) {
     const bool product = !cell.diagonal && !cell.inner;
     const bool projected = product && cell.gates != 3 && coin();
-    const bool gain = product && coin(), gain_c = cell.normed && coin(), given_x = coin();
+    const bool gain = product && coin(), gain_c = cell.normed && coin(), given_x = coin(), table = given_x && coin();
     const int rows = cell.gates * hidden;
     width = !projected ? hidden : cell.gates == 1 ? 3 * hidden + 2 : (hidden + 1) / 2;
     ints = {n, steps, given_x ? rows : features, hidden, coin(), width, projected, coin()};
     floats = {cell.states > 1 && coin() ? 0.3 : 0.0};
     const bool bias = coin();
-    in = {array(n * steps * ints[2]),
+    in = {array(table ? kTable * rows : n * steps * ints[2]),
           given_x ? nullptr : array(rows * features),
           array(cell.diagonal ? rows : rows * width),
           bias ? array(rows) : nullptr,
@@ -61,6 +63,7 @@ class Example {
           gain_c && coin() ? array(hidden) : nullptr};
     in.push_back(mask(width));
     in.push_back(mask(hidden));
+    in.push_back(table ? ids() : nullptr);
     for (int i = 0; i < cell.states; i++) in.push_back(mask(i == 0 ? width : hidden));
     masks_end = in.size();
     ints.push_back(0);  // nothing is computed again
@@ -73,8 +76,8 @@ class Example {
     saved = {(size_t)n * steps * kept * hidden};
     if (normalised) saved.push_back((size_t)n * steps * 2);
     for (size_t size : sizes) grads.push_back(coin() ? array(size) : nullptr);
-    plain = info() >= 0 && !given_x && floats[0] == 0;
-    for (size_t i = 6; i < masks_end; i++) plain = plain && !in[i];
+    plain = info() >= 0 && (!given_x || table) && floats[0] == 0;
+    for (size_t i = 6; i < masks_end; i++) plain = plain && (!in[i] || i == 14);
   }
 
   // What is wrong, if anything.
@@ -137,6 +140,12 @@ class Example {
   Buffer* lengths() {
     owned.push_back(std::make_unique<Array>(n));
     for (int i = 0; i < n; i++) owned.back()->ints()[i] = (int)(draw() * (steps + 1));
+    return owned.back().get();
+  }
+
+  Buffer* ids() {
+    owned.push_back(std::make_unique<Array>(n * steps));
+    for (int i = 0; i < n * steps; i++) owned.back()->ints()[i] = (int)(draw() * kTable);
     return owned.back().get();
   }
 
