@@ -77,7 +77,10 @@ async function time(peers: readonly Peer[], c: BenchCase): Promise<Map<string, T
       const { error } = list.at(-1)!;
       if (error !== undefined) return [name, { error }];
       const calm = list.filter((a) => a.other_cores! <= QUIET);
-      return [name, { ms: median((calm.length > 0 ? calm : list).flatMap((a) => a.times!)), quiet: calm.length > 0 }];
+      const used = calm.length > 0 ? calm : list;
+      const peaks = used.flatMap(({ peak_gflops }) => peak_gflops ?? []);
+      const peak = peaks.length > 0 ? { peak: median(peaks) } : {};
+      return [name, { ms: median(used.flatMap((a) => a.times!)), quiet: calm.length > 0, ...peak }];
     }),
   );
 }

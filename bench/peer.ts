@@ -12,6 +12,8 @@ export type Request = { readonly case: string } & ({ readonly budget: number } |
 
 export type Answer = Partial<Measurement & MemoryUse> & {
   readonly error?: string;
+  /** What the machine can do at all, measured beside the case. */
+  readonly peak_gflops?: number;
   readonly ready?: boolean;
   readonly versions?: Record<string, unknown>;
 };

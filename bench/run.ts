@@ -2,13 +2,14 @@
  * Times the library's layers on native CPU:
  *   npm run bench -- [--cases FILE] [--shapes S] [--cells C] [--modes M] [--threads N] [--budget SECONDS] [--json] [--serve]
  * S, C and M are lists with commas. A case is timed only if it agrees with the reference backend. Exit status 1 if any
- * case could not be timed. --serve speaks the line protocol of bench/peers/peer.py.
+ * case could not be timed. The peak is measured beside each case: multiply-adds alone, on as many threads. --serve speaks the line protocol of bench/peers/peer.py.
  */
 import { parseArgs } from "node:util";
 import { device } from "../src/index.js";
 import { flops, type BenchCase } from "./cases.js";
 import { measure, median } from "./measure.js";
 import { checkCase } from "./parity.js";
+import { peakFlops } from "./peak.js";
 import { caseFlags, selectCases, stop, threadsOf } from "./select.js";
 import { serve } from "./serve.js";
 import { workload, type Place } from "./workload.js";
@@ -43,12 +44,14 @@ function timeCase(c: BenchCase) {
     const { times, first_ms, own_cores, other_cores, steal_cores } = measure(() => work.step(), budget);
     const ms = median(times);
     const round = (x: number, digits: number) => Number(x.toFixed(digits));
+    const rate = flops(c) / ms / 1e6;
     return {
       ms: round(ms, 5),
       ms_min: round(Math.min(...times), 5),
       n: times.length,
       per_s: round(1e3 / ms, 2),
-      gflops: round(flops(c) / ms / 1e6, 3),
+      gflops: round(rate, 3),
+      peak: round((rate * 1e9) / peakFlops(place.device), 4),
       first_ms: round(first_ms, 3),
       own_cores: round(own_cores, 2),
       other_cores: round(other_cores, 3),
@@ -59,8 +62,10 @@ function timeCase(c: BenchCase) {
   }
 }
 
-function line(id: string, { ms, ms_min, gflops, n, other_cores }: ReturnType<typeof timeCase>): string {
-  const columns = [ms.toPrecision(4), ms_min.toPrecision(4), gflops.toFixed(1), String(n)].map((text) => text.padStart(10));
+function line(id: string, { ms, ms_min, gflops, peak, n, other_cores }: ReturnType<typeof timeCase>): string {
+  const columns = [ms.toPrecision(4), ms_min.toPrecision(4), gflops.toFixed(1), `${(peak * 100).toFixed(0)} %`, String(n)].map((text) =>
+    text.padStart(10),
+  );
   return `${id.padEnd(26)} ${columns.join(" ")}${other_cores > 0.15 ? `  (others used ${other_cores} cores)` : ""}`;
 }
 
@@ -69,7 +74,10 @@ if (serving) {
   await serve(PEER, cases, place, { node: process.version, isa, threads, layout: "batch-major" });
 } else {
   if (!json) console.log(`${PEER}, ${isa}, ${threads} threads, Node ${process.version}`);
-  if (!json) console.log(`${"case".padEnd(26)} ${["median ms", "best ms", "GFLOP/s", "calls"].map((text) => text.padStart(10)).join(" ")}`);
+  if (!json)
+    console.log(
+      `${"case".padEnd(26)} ${["median ms", "best ms", "GFLOP/s", "of peak", "calls"].map((text) => text.padStart(10)).join(" ")}`,
+    );
   for (const { id, ...c } of cases) {
     try {
       const result = timeCase({ id, ...c });

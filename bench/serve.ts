@@ -4,6 +4,7 @@ import type { BenchCase } from "./cases.js";
 import { measure } from "./measure.js";
 import { memoryUse } from "./memoryUse.js";
 import { checkCase } from "./parity.js";
+import { peakFlops } from "./peak.js";
 import { workload, type Place, type Workload } from "./workload.js";
 
 const say = (answer: object) => writeSync(1, `${JSON.stringify(answer)}\n`);
@@ -45,7 +46,7 @@ export async function serve(peer: string, cases: readonly BenchCase[], place: Pl
         current = { id, work: workload(c, place) };
       }
       const { times, ...rest } = measure(() => current!.work.step(), request.budget);
-      say({ peer, case: id, ...rest, times: times.map((t) => Number(t.toFixed(5))) });
+      say({ peer, case: id, ...rest, peak_gflops: peakFlops(place.device) / 1e9, times: times.map((t) => Number(t.toFixed(5))) });
     } catch (error) {
       say({ peer, case: id, error: error instanceof Error ? error.message : String(error) });
     }

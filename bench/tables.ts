@@ -1,7 +1,10 @@
 import { flops, type BenchCase } from "./cases.js";
 
-/** Median of the calls of one case by one peer, and whether any round was quiet; or why there is none. */
-export type Timing = { readonly ms: number; readonly quiet: boolean } | { readonly error: string };
+/**
+ * Median of the calls of one case by one peer, whether any round was quiet, and the multiply-adds (GFLOP/s) that the
+ * machine could do meanwhile, if known; or why there is none.
+ */
+export type Timing = { readonly ms: number; readonly quiet: boolean; readonly peak?: number } | { readonly error: string };
 
 const digits = (x: number) => (x >= 100 ? x.toFixed(0) : x.toPrecision(3));
 
@@ -29,17 +32,20 @@ function summary(ours: string, mode: string, rows: readonly (readonly [BenchCase
 export function tables(ours: string, about: readonly string[], results: ReadonlyMap<BenchCase, ReadonlyMap<string, Timing>>): string {
   const names = [...new Set([...results.values()].flatMap((timings) => [...timings.keys()]))];
   const parts = [
-    `# ${ours} and its peers\n\n${about.map((line) => `- ${line}`).join("\n")}\n\nMilliseconds a call; in brackets, how many times longer than ${ours}. A ~ marks a figure without a quiet round.\n`,
+    `# ${ours} and its peers\n\n${about.map((line) => `- ${line}`).join("\n")}\n\nMilliseconds a call; in brackets, how many times longer than ${ours}; ahead: the same of the fastest. A ~ marks a figure without a quiet round.\n`,
   ];
   for (const mode of ["train", "infer", "stream"]) {
     const rows = [...results].filter(([c]) => c.mode === mode);
     if (rows.length === 0) continue;
     const lines = rows.map(([c, timings]) => {
       const own = timings.get(ours);
-      const speed = own && "ms" in own ? (flops(c) / own.ms / 1e6).toFixed(1) : "";
-      return `| ${c.shape}/${c.cell} | ${speed} | ${names.map((name) => cell(timings.get(name), own, name === ours)).join(" | ")} |`;
+      const speed = own && "ms" in own ? flops(c) / own.ms / 1e6 : 0;
+      const share = own && "ms" in own && own.peak ? ` (${((speed / own.peak) * 100).toFixed(0)} %)` : "";
+      const fastest = Math.min(...[...timings].flatMap(([name, t]) => (name !== ours && "ms" in t ? t.ms : [])));
+      const ahead = own && "ms" in own && fastest < Infinity ? `x${(fastest / own.ms).toFixed(2)}` : "";
+      return `| ${c.shape}/${c.cell} | ${speed.toFixed(1)}${share} | ${ahead} | ${names.map((name) => cell(timings.get(name), own, name === ours)).join(" | ")} |`;
     });
-    const head = `| case | GFLOP/s | ${names.join(" | ")} |\n|---|---:|${"---:|".repeat(names.length)}`;
+    const head = `| case | GFLOP/s (of peak) | ahead | ${names.join(" | ")} |\n|---|---:|---:|${"---:|".repeat(names.length)}`;
     parts.push(`\n## ${mode}\n\n${head}\n${lines.join("\n")}\n${summary(ours, mode, rows)}`);
   }
   return parts.join("");
