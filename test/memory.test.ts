@@ -1,7 +1,22 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { describe, expect, test } from "vitest";
-import { Adam, device, Embedding, Linear, LSTM, Module, train, type ForwardOptions, type Tensor } from "../src/index.js";
+import { describe, expect, test, vi } from "vitest";
+import {
+  Adam,
+  device,
+  Embedding,
+  exp,
+  Linear,
+  LSTM,
+  Module,
+  scale,
+  scope,
+  sum,
+  train,
+  zeros,
+  type ForwardOptions,
+  type Tensor,
+} from "../src/index.js";
 import { devicesUnderTest, nativeAvailable } from "./helpers.js";
 
 setFlagsFromString("--expose-gc");
@@ -31,6 +46,29 @@ function* batches(count: number) {
 }
 
 describe.each(devicesUnderTest())("memory on %s", (name) => {
+  test("a backward pass frees on its way what it has passed", () => {
+    const backend = device(name);
+    const [links, length] = [20, 1000];
+    const x = zeros([length], { device: backend, requiresGrad: true });
+    const loss = scope(() => {
+      let y = x;
+      for (let k = 0; k < links; k++) y = exp(scale(y, 0.1));
+      return sum(y);
+    });
+    const before = backend.memory().bytes;
+    let most = 0;
+    const alloc = backend.alloc.bind(backend);
+    const watched = vi.spyOn(backend, "alloc").mockImplementation((...args) => {
+      most = Math.max(most, backend.memory().bytes);
+      return alloc(...args);
+    });
+    loss.backward();
+    watched.mockRestore();
+    expect(most).toBeGreaterThan(0);
+    // The gradient at hand, what is made of it, and at the end that of x; the values on the way make room for them.
+    expect(most - before).toBeLessThan(5 * length * 8);
+  });
+
   // The reference is some ten times slower: where there are native kernels they do the long run.
   const count = name === "cpu" || !nativeAvailable ? 10_000 : 1_000;
 

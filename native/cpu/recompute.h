@@ -25,7 +25,7 @@ class Recompute {
     // What the second products are taken of needs all units.
     tiles = INNER ? s.tiles() : least(s.tiles(), (WIDTH + G * NR - 1) / (G * NR));
     product_row = tiles * G * NR + 16;
-    for (float*& buffer : keeps) buffer = scratch_floats(s.device, capacity * keep_row);
+    keeps = scratch_floats(s.device, capacity * keep_row);
     for (float*& buffer : products) buffer = scratch_floats(s.device, ranks * MC * product_row);
     blocks = scratch_floats(s.device, (int64_t)ranks * MC * A_STRIDE);
     for (int i = 1; i < STATES; i++)
@@ -41,25 +41,25 @@ class Recompute {
 
   // Where a rank lists the rows of state i.
   const float** state_rows(int i, int rank) const { return states[i] + rank * capacity; }
-  // What the cell keeps of a row of the chunk, tile by tile; chunks take turns with two sets.
-  float* keep(int turn, int64_t r) const { return keeps[turn] + r * keep_row; }
+  // What the cell keeps of a row of the chunk, tile by tile.
+  float* keep(int64_t r) const { return keeps + r * keep_row; }
 
   // Fills `keep` of the chunk's rows from their x and the states before the step; `operand` is scratch for what the
   // second products are taken of.
-  void run(const Sweep& s, Part rows, const float* const* x, const float* const* const* before, int turn,
-           float* operand, int64_t operand_row, int rank) {
-    if constexpr (KEEP > 0) blocks_of(s, rows, x, before, turn, operand, operand_row, rank);
+  void run(const Sweep& s, Part rows, const float* const* x, const float* const* const* before, float* operand,
+           int64_t operand_row, int rank) {
+    if constexpr (KEEP > 0) blocks_of(s, rows, x, before, operand, operand_row, rank);
   }
 
  private:
-  void blocks_of(const Sweep& s, Part rows, const float* const* x, const float* const* const* before, int turn,
-                 float* operand, int64_t operand_row, int rank) {
+  void blocks_of(const Sweep& s, Part rows, const float* const* x, const float* const* const* before, float* operand,
+                 int64_t operand_row, int rank) {
     const int64_t count = rows.end - rows.begin, parts = (count + MC - 1) / MC;
     for (int64_t i = 0; i < parts; i++) {
       const Part part(count, i, parts);
       const int64_t first = rows.begin + part.begin;
       const int n = (int)(part.end - part.begin);
-      At at = {x + first, {}, keep(turn, first), operand ? operand + first * operand_row : nullptr, operand_row, n};
+      At at = {x + first, {}, keep(first), operand ? operand + first * operand_row : nullptr, operand_row, n};
       for (int k = 0; k < STATES; k++) at.before[k] = before[k] + first;
       for (int64_t tile = 0; tile < s.tiles(); tile += tiles) some_tiles(s, at, tile, rank);
     }
@@ -125,7 +125,7 @@ class Recompute {
 
   Gates input = {}, outer = {}, inner = {};
   int64_t capacity = 0, keep_row = 0, product_row = 0, tiles = 1;
-  float *keeps[2] = {}, *products[2] = {}, *blocks = nullptr;
+  float *keeps = nullptr, *products[2] = {}, *blocks = nullptr;
   const float** states[STATES] = {};
 };
 

@@ -45,7 +45,7 @@ class Backward : BackwardFrame {
         for (int64_t b = 0; b < s.active(t); b++) *rows++ = state_before(i, b, t);
     }
     const Part rows(chunk.rows, rank, ranks);
-    again.run(s, rows, x_rows + rank * capacity, states, chunk.turn, chunk.operand, row, rank);
+    again.run(s, rows, x_rows + rank * capacity, states, chunk.operand, row, rank);
   }
 
   // Where the numbers of a row are at a step, units one after another, but `keep` tile by tile.
@@ -57,7 +57,7 @@ class Backward : BackwardFrame {
   At at(const Chunk& chunk, int64_t b, int64_t t) const {
     const int64_t place = s.place(b, t), r = first_row(chunk, t) + b;
     At at;
-    at.keep = checkpoint ? again.keep(chunk.turn, r) : saved + place * SAVED * s.hidden;
+    at.keep = checkpoint ? again.keep(r) : saved + place * SAVED * s.hidden;
     at.dy = dy ? dy + place * s.hidden : zeros;
     for (int i = 0; i < STATES; i++) {
       at.before[i] = state_before(i, b, t);

@@ -1,4 +1,5 @@
 import type { MaybeTensor } from "./op.js";
+import { drop, scope } from "./scope.js";
 import type { Tensor } from "./tensor.js";
 
 /** One recorded application. It holds its inputs and outputs until `backward` has passed it. */
@@ -59,6 +60,8 @@ export interface PropagateOptions {
   readonly createGraph: boolean;
   /** Do not look upstream of the targets. */
   readonly bounded?: boolean;
+  /** Called when a node has been passed, and will not be asked again. */
+  readonly passed?: (node: Node) => void;
   readonly accumulate: (a: Tensor, b: Tensor) => Tensor;
 }
 
@@ -81,28 +84,68 @@ function reachable(roots: readonly Root[], boundary: ReadonlySet<Tensor>): Node[
   return [...seen].sort((a, b) => b.order - a.order);
 }
 
-/** Propagates gradients from the roots to everything upstream; returns the gradients of leaves and of `targets`. */
-export function propagate(
-  roots: readonly Root[],
-  targets: ReadonlySet<Tensor>,
-  { createGraph, bounded = false, accumulate }: PropagateOptions,
-): { grads: Map<Tensor, Tensor>; nodes: Node[] } {
-  const nodes = reachable(roots, bounded ? targets : new Set());
-  const pending = new Map<Tensor, Tensor>();
-  const add = (t: Tensor, grad: Tensor) => {
-    const old = pending.get(t);
-    pending.set(t, old ? accumulate(old, grad) : grad);
-  };
-  for (const { tensor, grad } of roots) add(tensor, grad);
-  for (const node of nodes) {
-    const grads = node.outputs.map((t) => pending.get(t) ?? null);
-    for (const t of node.outputs) if (!targets.has(t)) pending.delete(t);
-    if (grads.every((g) => g === null)) continue;
-    const results = node.backward(grads, createGraph);
-    node.inputs.forEach((t, i) => {
-      const grad = results[i];
-      if (t && grad && node.needs[i]) add(t, grad);
-    });
+/** Gradients on their way. One that nothing waits for any more is freed at once, unless it may be differentiated itself. */
+class Pending {
+  readonly grads = new Map<Tensor, Tensor>();
+  private readonly uses = new Map<Tensor, number>();
+  constructor(private readonly options: PropagateOptions) {}
+
+  add(t: Tensor, grad: Tensor): void {
+    const old = this.grads.get(t);
+    const sum = old ? this.options.accumulate(old, grad) : grad;
+    this.grads.set(t, sum);
+    this.uses.set(sum, (this.uses.get(sum) ?? 0) + 1);
+    if (!old) return;
+    this.leave(old);
+    if (!this.uses.has(grad)) this.free(grad);
   }
-  return { grads: pending, nodes };
+
+  delete(t: Tensor): void {
+    const grad = this.grads.get(t);
+    this.grads.delete(t);
+    if (grad) this.leave(grad);
+  }
+
+  private leave(grad: Tensor): void {
+    const uses = this.uses.get(grad)! - 1;
+    if (uses > 0) return void this.uses.set(grad, uses);
+    this.uses.delete(grad);
+    this.free(grad);
+  }
+
+  private free(grad: Tensor): void {
+    if (!this.options.createGraph) drop(grad);
+  }
+}
+
+/**
+ * Propagates gradients from the roots to everything upstream; returns the gradients of leaves and of `targets`. To be called
+ * in a scope, which owns what is returned.
+ */
+export function propagate(roots: readonly Root[], targets: ReadonlySet<Tensor>, options: PropagateOptions): Map<Tensor, Tensor> {
+  const { createGraph, bounded = false, passed } = options;
+  const nodes = reachable(roots, bounded ? targets : new Set());
+  const pending = new Pending(options);
+  for (const { tensor, grad } of roots) pending.add(tensor, grad);
+  // What is passed lets go of its inputs, which must not end the nodes that are still to come.
+  if (passed) for (const node of nodes) node.live++;
+  let next = 0;
+  try {
+    for (; next < nodes.length; next++) {
+      const node = nodes[next];
+      const grads = node.outputs.map((t) => pending.grads.get(t) ?? null);
+      if (grads.some((g) => g !== null)) {
+        const results = scope(() => node.backward(grads, createGraph));
+        node.inputs.forEach((t, i) => {
+          const grad = results[i];
+          if (t && grad && node.needs[i]) pending.add(t, grad);
+        });
+      }
+      for (const t of node.outputs) if (!targets.has(t)) pending.delete(t);
+      passed?.(node);
+    }
+  } finally {
+    if (passed) for (const node of nodes.slice(next)) node.live--;
+  }
+  return pending.grads;
 }

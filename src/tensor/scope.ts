@@ -39,6 +39,11 @@ export function keep<T>(value: T): T {
   return value;
 }
 
+/** Frees now what the innermost scope would free at its end; leaves alone what is not its own. */
+export function drop(held: Held): void {
+  if (scopes.at(-1)?.delete(held)) held.dispose();
+}
+
 function release(value: unknown, mine: Set<Held>): void {
   collect(value, (held) => {
     if (mine.delete(held)) track(held);

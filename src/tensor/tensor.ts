@@ -144,10 +144,10 @@ export class Tensor {
     withRecording(createGraph && isRecording(), () =>
       scope(() => {
         const seed = gradient ?? this.like(1);
-        const { grads, nodes } = propagate([{ tensor: this, grad: seed }], new Set(), { createGraph, accumulate });
+        const passed = retainGraph || createGraph ? undefined : (node: Node) => pass(node, this);
+        const grads = propagate([{ tensor: this, grad: seed }], new Set(), { createGraph, passed, accumulate });
         const given = new Set<Tensor>([seed]);
         for (const [leaf, grad] of grads) if (leaf.leafRequires) leaf.collect(grad, given);
-        if (!retainGraph && !createGraph) free(nodes, this);
       }),
     );
   }
@@ -258,10 +258,10 @@ function releaseNodes(nodes: readonly Node[]): void {
 }
 const ending: Node[] = [];
 
-/** After a backward pass: releases what it passed, and frees the intermediate results on the way. */
-function free(nodes: readonly Node[], root: Tensor): void {
-  for (const node of nodes) for (const t of node.inputs) if (t?.node && t !== root) t.dispose();
-  releaseNodes(nodes.filter((node) => !node.released));
+/** Releases a node that a backward pass is done with, and frees the intermediate results that it was given. */
+function pass(node: Node, root?: Tensor): void {
+  for (const t of node.inputs) if (t?.node && t !== root) t.dispose();
+  if (!node.released) releaseNodes([node]);
 }
 
 /**
@@ -280,8 +280,8 @@ export function grad(
   return withRecording(createGraph && isRecording(), () =>
     scope(() => {
       const root = { tensor: output, grad: gradient ?? output.like(1) };
-      const { grads, nodes } = propagate([root], new Set(inputs), { createGraph, accumulate });
-      if (!retainGraph && !createGraph) free(nodes, output);
+      const passed = retainGraph || createGraph ? undefined : (node: Node) => pass(node, output);
+      const grads = propagate([root], new Set(inputs), { createGraph, passed, accumulate });
       return inputs.map((t) => grads.get(t) ?? null);
     }),
   );
@@ -294,8 +294,7 @@ export function gradsOfLeaves(
   leaves: readonly MaybeTensor[],
 ): MaybeTensor[] {
   const roots = outputs.flatMap((tensor, k) => (gradients[k] && tensor.requiresGrad ? [{ tensor, grad: gradients[k] }] : []));
-  const { grads, nodes } = withRecording(false, () => propagate(roots, new Set(), { createGraph: false, accumulate }));
-  releaseNodes(nodes.filter((node) => !node.released));
+  const grads = withRecording(false, () => propagate(roots, new Set(), { createGraph: false, passed: (node) => pass(node), accumulate }));
   return leaves.map((t) => (t && grads.get(t)) ?? null);
 }
 
@@ -303,6 +302,6 @@ export function gradsOfLeaves(
 export function localGrads(outputs: readonly Tensor[], gradients: readonly MaybeTensor[], inputs: readonly MaybeTensor[]): MaybeTensor[] {
   const roots = outputs.flatMap((tensor, k) => (gradients[k] && tensor.requiresGrad ? [{ tensor, grad: gradients[k] }] : []));
   const targets = new Set(inputs.filter((t) => t !== null));
-  const { grads } = propagate(roots, targets, { createGraph: true, bounded: true, accumulate });
+  const grads = propagate(roots, targets, { createGraph: true, bounded: true, accumulate });
   return inputs.map((t) => (t && grads.get(t)) ?? null);
 }

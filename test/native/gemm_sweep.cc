@@ -177,7 +177,7 @@ void sweep(const oracle::Cell& cell, int n, int steps, int features, int hidden,
   for (int i = 0; i < kernels.count; i++)
     if (name == kernels.entries[i].name) keep = kernels.entries[i].info;
   std::vector<int32_t> ints = {n, steps, features, hidden, options.reverse, hidden};
-  ints.resize(17, 0);  // neither projection nor masks
+  ints.resize(13 + 2 * cell.states, 0);  // neither projection nor masks
   std::vector<std::unique_ptr<Array>> arrays;
   const auto array = [&](const oracle::Numbers& values) {
     arrays.push_back(std::make_unique<Array>(values.size()));
