@@ -13,10 +13,10 @@ import { device } from "../src/index.js";
 import { writeFileAtomic } from "../src/io/files.js";
 import { characterModel, greedy, setting, training } from "./characterModel.js";
 import { machineTime, median } from "./measure.js";
+import { OURS } from "./peer.js";
 import { QUIET, quiet } from "./quiet.js";
 import { stop, threadsOf } from "./select.js";
 
-const OURS = "throughtime";
 const tasks = ["train", "sample"] as const;
 type Task = (typeof tasks)[number];
 

@@ -123,14 +123,8 @@ class ForwardFrame {
       for (int64_t b = me.row, n = s.active(t); b < n; b += me.row_step, count++) {
         const int64_t place = s.place(b, t);
         const float* source = x + (ids ? ids[place] : place) * s.features;
-        for (int64_t tile = me.tiles.begin; tile < me.tiles.end; tile++)
-          for_units<false>(tile, s.hidden, [&](int64_t unit, int lanes, auto) {
-            for (int g = 0; g < shape.gates; g++) {
-              const int64_t at = tiled(shape.gates, unit) + g * NR;
-              const Vec bias = input.bias ? load(input.bias + at) : Vec{};
-              store(to + count * wx_row + at, load_upto(source + g * s.hidden + unit, lanes) + bias);
-            }
-          });
+        arrange_row(input, me.tiles.begin, me.tiles.end - me.tiles.begin, source,
+                    to + count * wx_row + me.tiles.begin * shape.gates * NR);
       }
     return t;
   }

@@ -37,6 +37,19 @@ struct Gates {
   }
 };
 
+// A row of W x, gate after gate, with the bias in the order of some tiles: what the product with their panels gives.
+__attribute__((noinline)) inline void arrange_row(const Gates& gates, int64_t first, int64_t tiles, const float* from,
+                                                  float* to) {
+  for (int64_t tile = first; tile < first + tiles; tile++)
+    for (int gate = 0; gate < gates.count; gate++, to += NR) {
+      const float* bias = gates.bias ? gates.bias + (tile * gates.count + gate) * NR : nullptr;
+      const int64_t left = gates.hidden - tile * NR;
+      for (int64_t at = 0; at < NR; at += kLanes)
+        store(to + at,
+              load_upto(from + gate * gates.hidden + tile * NR + at, left - at) + (bias ? load(bias + at) : Vec{}));
+    }
+}
+
 // Without a weight, the bias alone is arranged.
 __attribute__((noinline)) inline Gates gates_of(const Sweep& s, Buffer* weight, int64_t width, Buffer* bias, int first,
                                                 int count) {

@@ -88,6 +88,10 @@ class Recompute {
   }
 
   void product(const Gates& gates, const Rows& a, int rows, int64_t tile, int64_t count, float* to, int rank) {
+    if (!gates.packed) {
+      for (int r = 0; r < rows; r++) arrange_row(gates, tile, count, a[r], to + r * product_row);
+      return;
+    }
     Gemm g = {};
     g.m = rows, g.n = count * gates.count * NR, g.k = gates.width;
     g.a = a;

@@ -55,6 +55,7 @@ export function sweepCases(cell: CellSpec<string, string, string>): Case<SweepAt
       ...(options.length === 1 ? [example(cell, { ...small, hidden: 37, n: 1, steps: 1, bias: i % 2 === 0, state: true, options })] : []),
     ]),
     example(cell, { ...small, ...corners[0], n: 4, lengths: [5, 0, 3, 1], checkpoint: true }),
+    example(cell, { ...small, ...corners[1], hidden: 37, options: ["table"], checkpoint: true }),
     example(cell, { ...small, ...corners[2], hidden: 37, reverse: true, options: offered.slice(0, 2), checkpoint: true }),
     ...sets.slice(-1).map((options) => example(cell, { n: 19, steps: 4, features: 6, hidden: 40, bias: true, state: true, options })),
   ];
