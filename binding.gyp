@@ -31,6 +31,7 @@
       "dependencies": ["kernels_base"],
       "sources": [
         "native/addon.cc",
+        "native/arrivals.cc",
         "native/buffers.cc",
         "native/device.cc",
         "native/engine.cc",

@@ -330,6 +330,7 @@ Napi::Object start(Napi::Env env, Napi::Object exports) {
   Napi::Array isas = Napi::Array::New(env);
   for (const std::string& isa : usable_isas()) isas[isas.Length()] = isa;
   exports["isas"] = isas;
+  exports["cores"] = Napi::Number::New(env, available_cores());
   exports["revision"] = Napi::Number::New(env, kRevision);
   return exports;
 }

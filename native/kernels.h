@@ -11,7 +11,7 @@
 namespace throughtime {
 
 // Raised whenever what a kernel is given changes; src/backend/native.ts names the one it speaks.
-constexpr int kRevision = 4;
+constexpr int kRevision = 5;
 
 enum DType : int32_t { F32 = 0, I32 = 1 };
 
@@ -55,7 +55,7 @@ struct Device {
   int threads;
   // Runs body on up to `ranks` threads (0: all) and returns when all are done. Never nested.
   void (*parallel)(Device*, int ranks, Body body, void* context);
-  // Inside a region: waits until every thread of the region has arrived. Spins, then pauses, then yields.
+  // Inside a region: waits until every thread of the region has arrived. Spins, then sleeps.
   void (*barrier)(Device*);
   // Memory for the duration of the kernel, 64-byte aligned, reused call after call; content undefined.
   // Called outside a region, any number of times a call.

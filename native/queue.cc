@@ -38,7 +38,6 @@ void Queue::publish(Command* command) {
 
 void Queue::wait_until(uint64_t position) {
   for (Backoff backoff; done() < position;) {
-    backoff.wait();
     if (!backoff.spent()) continue;
     std::unique_lock<std::mutex> lock(mutex_);
     awaited_.store(position);
@@ -51,7 +50,6 @@ void Queue::wait_until(uint64_t position) {
 void Queue::work() {
   for (uint64_t tail = tail_.load();;) {
     for (Backoff backoff; head_.load(std::memory_order_acquire) == tail && !stopping();) {
-      backoff.wait();
       if (!backoff.spent()) continue;
       std::unique_lock<std::mutex> lock(mutex_);
       asleep_.store(true);

@@ -1,7 +1,6 @@
 #include "threads.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 
 #if defined(__linux__)
@@ -11,12 +10,21 @@
 namespace throughtime {
 
 namespace {
-constexpr int kPauses = 32;  // before the core is offered to others
 
-int64_t now() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
-      .count();
+constexpr int kLooks = 32;            // before anything is done about a wait
+constexpr int64_t kMeet = 30 * 1000;  // ns that a rank spins for the others
+
+// The rank of this thread in the region it runs.
+thread_local int my_rank = 0;
+
+int current_core() {
+#if defined(__linux__)
+  return sched_getcpu();
+#else
+  return -1;
+#endif
 }
+
 }  // namespace
 
 int available_cores() {
@@ -34,29 +42,16 @@ int available_cores() {
   return std::max(cores, 1);
 }
 
-void pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
-
-void Backoff::wait() {
-  if (looks_++ < kPauses)
-    pause();
-  else
-    std::this_thread::yield();
-}
-
 bool Backoff::spent() {
-  if (looks_ % 16 != 0) return false;
-  const int64_t time = now();
+  pause();
+  if (++looks_ % 16 != 0) return false;
+  const int64_t time = clock_ns();
   if (until_ == 0) until_ = time + kSpin;
   return time >= until_;
 }
 
 void Pool::start() {
+  places_.reset(new Place[threads_]);
   while (static_cast<int>(workers_.size()) < threads_ - 1) {
     auto worker = std::make_unique<Worker>();
     Worker& self = *worker;
@@ -91,6 +86,9 @@ void Pool::run(int ranks, Body body, void* context) {
   body_ = body;
   context_ = context;
   regions_++;
+  met_.reset();
+  ended_.reset();
+  take_place(0);
   for (int i = 0; i < ranks - 1; i++) {
     Worker& worker = *workers_[i];
     worker.asked.fetch_add(1);
@@ -99,17 +97,12 @@ void Pool::run(int ranks, Body body, void* context) {
     worker.wake.notify_one();
   }
   body(context, 0, ranks);
-  for (int i = 0; i < ranks - 1; i++) {
-    Worker& worker = *workers_[i];
-    const uint32_t asked = worker.asked.load(std::memory_order_relaxed);
-    for (Backoff backoff; worker.done.load(std::memory_order_acquire) != asked;) backoff.wait();
-  }
+  wait(ended_, ranks - 1);
 }
 
 void Pool::work(Worker& self, int rank) {
   for (uint32_t seen = 0;; seen++) {
     for (Backoff backoff; self.asked.load(std::memory_order_acquire) == seen;) {
-      backoff.wait();
       if (!backoff.spent()) continue;
       std::unique_lock<std::mutex> lock(self.mutex);
       self.asleep.store(true);
@@ -117,20 +110,37 @@ void Pool::work(Worker& self, int rank) {
       self.asleep.store(false);
     }
     if (stopping_) return;
+    take_place(rank);
     body_(context_, rank, ranks_);
-    self.done.store(seen + 1, std::memory_order_release);
+    ended_.arrive(ranks_ - 1);
   }
+}
+
+void Pool::take_place(int rank) {
+  my_rank = rank;
+  places_[rank].core.store(current_core(), std::memory_order_relaxed);
+}
+
+bool Pool::crowded() const {
+  if (ranks_ > cores_) return true;
+  const int here = places_[my_rank].core.load(std::memory_order_relaxed);
+  for (int rank = 0; rank < ranks_ && here >= 0; rank++)
+    if (rank != my_rank && places_[rank].core.load(std::memory_order_relaxed) == here) return true;
+  return false;
+}
+
+void Pool::wait(Arrivals& arrivals, uint32_t target) {
+  if (arrivals.spin(target, kLooks)) return;
+  take_place(my_rank);
+  arrivals.wait(target, crowded() ? 0 : kMeet);
 }
 
 void Pool::barrier() {
   if (ranks_ == 1) return;
-  const uint32_t round = passed_.load(std::memory_order_relaxed);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) == ranks_ - 1) {
-    arrived_.store(0, std::memory_order_relaxed);
-    passed_.store(round + 1, std::memory_order_release);
-    return;
-  }
-  for (Backoff backoff; passed_.load(std::memory_order_acquire) == round;) backoff.wait();
+  const Arrivals::Arrival arrival = met_.arrive(ranks_);
+  if (!arrival.full) wait(met_, arrival.target);
+  // Who is always last waits nowhere, and so notes here what the others go by.
+  if (arrival.woke) take_place(my_rank);
 }
 
 }  // namespace throughtime

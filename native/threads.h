@@ -1,4 +1,5 @@
-// The threads of parallel regions. Workers spin for a moment after a region and sleep after that.
+// The threads of parallel regions. Workers spin for a moment after a region and sleep after that. So does a rank that
+// waits for others inside one, and if one of them needs the core that it waits on it sleeps at once.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -8,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "arrivals.h"
 #include "kernels.h"
 
 namespace throughtime {
@@ -18,14 +20,10 @@ int available_cores();
 // ns that a thread without work spins before it sleeps.
 constexpr int64_t kSpin = 40 * 1000;
 
-// Tells the processor that this is a spin loop.
-void pause();
-
-// Spins for a few microseconds, then lets other threads have the core between looks.
+// Measures out that time.
 class Backoff {
  public:
-  void wait();
-  // Whether the spinning has lasted for the time after which a thread should sleep.
+  // Pauses for a moment; whether the time is up.
   bool spent();
 
  private:
@@ -52,26 +50,35 @@ class Pool {
  private:
   struct alignas(64) Worker {
     std::atomic<uint32_t> asked{0};  // regions this worker was called to
-    alignas(64) std::atomic<uint32_t> done{0};
     std::atomic<bool> asleep{false};
     std::mutex mutex;
     std::condition_variable wake;
     std::thread thread;
   };
+  struct alignas(64) Place {
+    std::atomic<int> core{-1};  // where the rank was seen last; -1 if the system does not say
+  };
 
   void start();
   void stop();
   void work(Worker& self, int rank);
+  // Notes where this thread, of that rank, runs.
+  void take_place(int rank);
+  // Whether this thread cannot run at the same time as the other ranks.
+  bool crowded() const;
+  void wait(Arrivals& arrivals, uint32_t target);
 
   int threads_;
+  int cores_ = available_cores();
   std::vector<std::unique_ptr<Worker>> workers_;
+  std::unique_ptr<Place[]> places_;  // by rank
   Body body_ = nullptr;
   void* context_ = nullptr;
   int ranks_ = 1;
   bool stopping_ = false;
   uint32_t regions_ = 0;
-  alignas(64) std::atomic<int> arrived_{0};
-  alignas(64) std::atomic<uint32_t> passed_{0};
+  alignas(64) Arrivals met_;    // of all ranks at the barriers of the running region
+  alignas(64) Arrivals ended_;  // of the workers at its end
 };
 
 }  // namespace throughtime

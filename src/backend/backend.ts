@@ -14,6 +14,7 @@ export interface BackendInfo {
   readonly reason?: string;
   /** The instruction set the kernels were chosen for, e.g. `avx2`. */
   readonly isa?: string;
+  /** As many as were asked for; of those no more run at a time than there are cores. */
   readonly threads?: number;
 }
 

@@ -53,7 +53,9 @@ export const device = Object.assign(get, {
 
 /**
  * How many threads the cpu device computes with; by default all cores it may use, or THROUGHTIME_THREADS. Results do not
- * depend on it. Does nothing without the native addon. @throws unless an integer of at least 1.
+ * depend on it. More threads than cores would wait for each other: as many as there are cores run at a time, whatever
+ * number above that is asked for. Waits for what is queued. A worker has a device, and threads, of its own. Does nothing
+ * without the native addon. @throws unless an integer of at least 1.
  */
 export function setThreads(threads: number): void {
   if (!Number.isInteger(threads) || threads < 1)

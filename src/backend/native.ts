@@ -34,7 +34,11 @@ export class NativeBackend implements Backend {
   private readonly types: DType[] = [];
   private threads: number;
 
-  constructor(private readonly device: NativeDevice) {
+  /** `most`: never to run more threads than that at a time, whatever number is asked for. */
+  constructor(
+    private readonly device: NativeDevice,
+    private readonly most = Infinity,
+  ) {
     this.threads = device.threads;
   }
 
@@ -46,7 +50,7 @@ export class NativeBackend implements Backend {
   setThreads(threads: number): void {
     if (!Number.isInteger(threads) || threads < 1 || threads > 1024)
       throw new RangeError(`setThreads: threads must be an integer in [1, 1024] but is ${threads}`);
-    this.device.setThreads(threads);
+    this.device.setThreads(Math.min(threads, this.most));
     this.threads = threads;
   }
 
@@ -162,10 +166,12 @@ function encode(into: Int32Array, at: number, kernel: number, { inputs, outputs,
 interface Addon {
   open(isa: string, threads: number): NativeDevice;
   readonly revision?: number;
+  /** How many threads this process can run at a time. */
+  readonly cores: number;
 }
 
 /** That of native/kernels.h whose kernels the ops speak to. */
-const revision = 4;
+const revision = 5;
 
 let addon: Addon | null = null;
 
@@ -188,7 +194,8 @@ function requireAddon(): Addon {
 }
 
 /**
- * A native device of its own, with its own queue and threads; `isa` and `threads` default to the best and all cores.
+ * A native device of its own, with its own queue and exactly so many threads; `isa` and `threads` default to the best and
+ * all cores.
  * @throws if the addon does not load or this processor lacks the instruction set.
  */
 export function openNative(isa = "", threads = 0): NativeBackend {
@@ -210,7 +217,11 @@ let loaded: NativeBackend | Error | null = null;
 
 function load(): NativeBackend | Error {
   try {
-    return openNative(process.env.THROUGHTIME_ISA, threadsAsked());
+    addon ??= requireAddon();
+    // Threads beyond the cores would only wait for each other, at every step of a sweep.
+    const backend = new NativeBackend(addon.open(process.env.THROUGHTIME_ISA ?? "", 1), addon.cores);
+    backend.setThreads(threadsAsked() || addon.cores);
+    return backend;
   } catch (error) {
     return error instanceof Error ? error : new Error(String(error));
   }

@@ -1,6 +1,9 @@
 // The engine without Node: queue, errors, reads, programs, packed weights, threads. Made for the sanitizers.
 #include "../../native/engine.h"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -225,6 +228,62 @@ void threads_meet() {
   }
 }
 
+void late_ranks_wake_the_others() {
+  for (int threads : {2, 3, 7}) {
+    Pool pool(threads);
+    std::atomic<int> arrivals{0};
+    struct Shared {
+      Pool* pool;
+      std::atomic<int>* arrivals;
+      int late;  // the rank that keeps the others waiting until they sleep
+    } shared = {&pool, &arrivals, 0};
+    for (shared.late = 0; shared.late < threads; shared.late++) {
+      arrivals = 0;
+      pool.run(
+          threads,
+          [](void* context, int rank, int ranks) {
+            const Shared& s = *static_cast<Shared*>(context);
+            for (int step = 1; step <= 4; step++) {
+              if (rank == s.late) std::this_thread::sleep_for(std::chrono::milliseconds(step % 2));
+              s.arrivals->fetch_add(1);
+              s.pool->barrier();
+              CHECK(s.arrivals->load() >= step * ranks);
+            }
+            if (rank == s.late) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+            s.arrivals->fetch_add(1);
+          },
+          &shared);
+      CHECK(arrivals == 5 * threads);
+    }
+  }
+}
+
+// Node starts other programs in its children; a native library may fork without that.
+void a_fork_has_an_engine_of_its_own() {
+#if defined(__SANITIZE_THREAD__)
+  std::printf("left out: the thread sanitizer takes no threads after a fork\n");
+#else
+  Bench bench(2);
+  const size_t n = 1 << 18;
+  const int32_t x = bench.filled(n, 0.5), y = bench.floats(n);
+  std::vector<float> values;
+  for (int i = 0; i < 20; i++) bench.run("tanh", {x}, {y});
+  const pid_t child = fork();
+  CHECK(child >= 0);
+  if (child == 0) {
+    Bench own(2);
+    const int32_t a = own.filled(n, 2), b = own.floats(n);
+    own.run("square", {a}, {b});
+    const bool right = own.read(b, &values).empty() && values[n - 1] == 4;
+    own.engine.shutdown();
+    _exit(right ? 0 : 1);
+  }
+  int status = -1;
+  CHECK(waitpid(child, &status, 0) == child && status == 0);
+  CHECK(bench.read(y, &values).empty() && std::fabs(values[n - 1] - std::tanh(0.5f)) < 1e-6f);
+#endif
+}
+
 void results_do_not_depend_on_threads() {
   const size_t n = 1 << 19;
   std::vector<float> data(n), one, several;
@@ -275,6 +334,8 @@ int main() {
       {"replays programs", replays_programs},
       {"packs once a version", packs_once_a_version},
       {"threads meet", threads_meet},
+      {"late ranks wake the others", late_ranks_wake_the_others},
+      {"a fork has an engine of its own", a_fork_has_an_engine_of_its_own},
       {"results do not depend on threads", results_do_not_depend_on_threads},
       {"stops with work left", stops_with_work_left},
   };
