@@ -67,6 +67,7 @@ describe.each(devicesUnderTest())("memory on %s", (name) => {
     expect(most).toBeGreaterThan(0);
     // The gradient at hand, what is made of it, and at the end that of x; the values on the way make room for them.
     expect(most - before).toBeLessThan(5 * length * 8);
+    for (const t of [loss, x, x.grad]) t?.dispose();
   });
 
   // The reference is some ten times slower: where there are native kernels they do the long run.
