@@ -58,6 +58,7 @@ export * as init from "./nn/init.js";
 export { ConvLSTM1d, ConvLSTM2d, type ConvLSTMForwardOptions, type ConvLSTMOptions, type ConvLSTMState } from "./nn/convlstm.js";
 export { Hopfield, type HopfieldOptions, type HopfieldForwardOptions } from "./nn/hopfield.js";
 export { Stream, type Snapshot, type StateTree } from "./nn/stream.js";
+export { Session, Streams, streamsModel, type StreamsOptions } from "./nn/streams.js";
 export * from "./ops/movement.js";
 export * from "./ops/embedding.js";
 export * from "./ops/norm.js";
@@ -76,7 +77,7 @@ export * from "./ops/select.js";
 export { to } from "./ops/cast.js";
 export * from "./ops/softmax.js";
 export { clipNorm, clipValue } from "./ops/update.js";
-export { streamModel, type Streamable, type Stepped, type StreamInput } from "./nn/stream.js";
+export { streamModel, type Streamable, type Stepped, type StreamForward, type StreamInput } from "./nn/stream.js";
 export { Vocabulary, type VocabularyOptions } from "./data/vocabulary.js";
 export {
   characterBatches,

@@ -1,4 +1,4 @@
-// Rows and entries chosen by integers: embedding tables, and the targets of cross entropy.
+// Rows and entries chosen by integers: embedding tables, tables of states, and the targets of cross entropy.
 #include <cstdio>
 
 #include "isa.h"
@@ -92,9 +92,30 @@ void place_target(const Args& args, Device*) {
     if (targets[r] != args.ints[2]) y[r * classes + targets[r]] = g[r];
 }
 
+// Rows of a table [rows, outer, inner] to or from [outer, count, inner], by ids [count]; -1 reads zeros and writes
+// nothing. in: table, ids or x, ids; out: y or table; ints: count, outer, inner.
+template <bool Taking>
+void table_rows(const Args& args, Device* device) {
+  const int32_t* ids = integers(args.in[1]);
+  const float* from = reals(args.in[0]);
+  float* to = reals(args.out[0]);
+  const size_t count = args.ints[0], outer = args.ints[1], inner = args.ints[2], bytes = inner * sizeof(float);
+  for_range(device, count, 1 + 16384 / (outer * inner + 1), [=](size_t begin, size_t end) {
+    for (size_t o = 0; o < outer; o++)
+      for (size_t i = begin; i < end; i++) {
+        const size_t row = (ids[i] * outer + o) * inner, place = (o * count + i) * inner;
+        if (ids[i] < 0) {
+          if (Taking) __builtin_memset(to + place, 0, bytes);
+        } else {
+          __builtin_memcpy(to + (Taking ? place : row), from + (Taking ? row : place), bytes);
+        }
+      }
+  });
+}
+
 const KernelEntry entries[] = {
-    {"embedding", embedding, 0},        {"embeddingGradient", embedding_gradient, 0},
-    {"validTargets", valid_targets, 0}, {"pickTarget", pick_target, 0},
+    {"embedding", embedding, 0},       {"embeddingGradient", embedding_gradient, 0}, {"takeRows", table_rows<true>, 0},
+    {"putRows", table_rows<false>, 0}, {"validTargets", valid_targets, 0},           {"pickTarget", pick_target, 0},
     {"placeTarget", place_target, 0},
 };
 

@@ -171,7 +171,7 @@ interface Addon {
 }
 
 /** That of native/kernels.h whose kernels the ops speak to. */
-const revision = 5;
+const revision = 6;
 
 let addon: Addon | null = null;
 

@@ -6,6 +6,7 @@ import { Linear } from "../nn/linear.js";
 import { Module, type Placement } from "../nn/module.js";
 import type { ForwardOptions, Recurrent } from "../nn/recurrent.js";
 import { streamModel, type Stream } from "../nn/stream.js";
+import { streamsModel, type Streams, type StreamsOptions } from "../nn/streams.js";
 import { checkCount, checkOptions } from "../tensor/check.js";
 import { showShape, type Shape } from "../tensor/op.js";
 import { defaultGenerator, type Generator } from "../tensor/random.js";
@@ -123,6 +124,11 @@ export class LanguageModel extends Module {
   /** A stream over one sequence: `step([id])` gives the logits of the next id. The state stays on the device. */
   override stream(): Stream {
     return streamModel(this, { shape: [1, 1], dtype: "int32" });
+  }
+
+  /** Many sequences, stepped together by one id each: see `Streams`. */
+  override streams(options: StreamsOptions = {}): Streams {
+    return streamsModel(this, { ...options, shape: [1, 1], dtype: "int32" });
   }
 
   /**

@@ -16,6 +16,7 @@ import {
   type StateOf,
 } from "./recurrentLayer.js";
 import type { Stream } from "./stream.js";
+import type { Streams, StreamsOptions } from "./streams.js";
 
 export interface BidirectionalOptions {
   /** How the outputs of the two layers become one. All but `concat` need layers of one width. Default `concat`. */
@@ -69,6 +70,12 @@ export class Reversed<L extends RecurrentLayer = RecurrentLayer> extends Module 
   override stream(): Stream {
     checkStreams(this);
     return super.stream({ shape: [1, 1, this.inputSize] });
+  }
+
+  /** @throws always, like `stream`. */
+  override streams(options: StreamsOptions = {}): Streams {
+    checkStreams(this, "streams");
+    return super.streams({ ...options, shape: [1, 1, this.inputSize] });
   }
 }
 
@@ -140,5 +147,11 @@ export class Bidirectional<F extends RecurrentLayer = RecurrentLayer, B extends 
   override stream(): Stream {
     checkStreams(this);
     return super.stream({ shape: [1, 1, this.inputSize] });
+  }
+
+  /** @throws always, like `stream`. */
+  override streams(options: StreamsOptions = {}): Streams {
+    checkStreams(this, "streams");
+    return super.streams({ ...options, shape: [1, 1, this.inputSize] });
   }
 }

@@ -14,7 +14,9 @@ import type { ConvLayerOptions } from "./conv.js";
 import { Module, place } from "./module.js";
 import { checkLengths } from "./lengths.js";
 import type { ForwardOptions } from "./recurrent.js";
+import { checkStreams } from "./recurrentLayer.js";
 import type { Stream, StreamInput } from "./stream.js";
+import type { Streams, StreamsOptions } from "./streams.js";
 
 /** Options of ConvLSTM1d and ConvLSTM2d. Stride, dilation and padding are those of the convolution of the input. */
 export interface ConvLSTMOptions extends ConvLayerOptions {
@@ -135,9 +137,14 @@ abstract class ConvLSTM extends Module {
    * @throws if bidirectional.
    */
   override stream(input: StreamInput): Stream {
-    if (this.directions === 2)
-      throw new Error(`${this.constructor.name}.stream: a bidirectional layer needs the whole sequence and cannot be streamed`);
+    checkStreams(this);
     return super.stream(input);
+  }
+
+  /** Many sequences, fed frames as `stream` takes them and stepped together: see `Streams`. @throws if bidirectional. */
+  override streams(input: StreamInput & StreamsOptions): Streams {
+    checkStreams(this, "streams");
+    return super.streams(input);
   }
 
   /** One layer in one direction: one convolution of all frames, then a step for each. */

@@ -9,6 +9,7 @@ import { Module } from "./module.js";
 import { checkLengths } from "./lengths.js";
 import { checkCausal, checkLayer, checkSequence, type RecurrentLayer, type SequenceOptions, type StateOf } from "./recurrentLayer.js";
 import { leaves, mapTree, streamModel, type Stream, type StateTree } from "./stream.js";
+import { streamsModel, type Streams, type StreamsOptions } from "./streams.js";
 
 export interface DilatedOptions {
   /** Steps that the recurrence skips: d in h_t = f(x_t, h_{t-d}). */
@@ -72,6 +73,11 @@ export class Dilated<L extends RecurrentLayer = RecurrentLayer> extends Module {
   /** A stream over one sequence: a step runs one of the d sequences. */
   override stream(): Stream {
     return streamModel(this, { shape: [1, 1, this.inputSize] });
+  }
+
+  /** Many sequences, stepped together: see `Streams`. */
+  override streams(options: StreamsOptions = {}): Streams {
+    return streamsModel(this, { ...options, shape: [1, 1, this.inputSize] });
   }
 
   /** Fewer steps than the dilation: one step of each of the first T sequences, which then are the last. */

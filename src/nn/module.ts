@@ -4,6 +4,7 @@ import { device as devices, type DeviceName } from "../backend/devices.js";
 import { sameShape, showShape, size, type Shape } from "../tensor/op.js";
 import { empty, Tensor } from "../tensor/tensor.js";
 import { streamModel, type Stream, type Streamable, type StreamInput } from "./stream.js";
+import { streamsModel, type Streams, type StreamsOptions } from "./streams.js";
 
 /** Values to load: a tensor, or plain data with a shape. */
 export type StateValue = Tensor | { readonly shape: Shape; readonly data: ArrayLike<number> };
@@ -138,6 +139,15 @@ export abstract class Module {
    */
   stream(input: StreamInput): Stream {
     return streamModel(this as unknown as Streamable, input);
+  }
+
+  /**
+   * Many sequences, each fed inputs of the shape of `input` as `stream` describes it, stepped together: see `Streams`.
+   *
+   * @throws as `stream` does, on an unknown option, or if a state has no axis of rows.
+   */
+  streams(input: StreamInput & StreamsOptions): Streams {
+    return streamsModel(this as unknown as Streamable, input);
   }
 
   /** Adds a parameter under a name that is not a property of the class, such as `weight_ih_l0`. */

@@ -19,7 +19,8 @@ import { inference } from "./mode.js";
 import { Module, place, type Placement } from "./module.js";
 import { drawParameters, type Structure } from "./recurrentParameters.js";
 import { regularisationOf, regularisationOptions, type Regularisation, type RegularisationOptions } from "./regularisation.js";
-import { Stream } from "./stream.js";
+import { Stream, type Stepper } from "./stream.js";
+import { Streams, type StreamsOptions } from "./streams.js";
 
 /** Options of every recurrent layer. */
 export interface RecurrentOptions extends RegularisationOptions, Placement {
@@ -209,15 +210,24 @@ export abstract class Recurrent<S extends string> extends Module {
 
   /** A stream over one sequence: the state stays on the device from step to step. @throws if bidirectional or reverse. */
   override stream(): Stream {
+    return new Stream(this.stepper("stream"));
+  }
+
+  /** Many sequences, stepped together: see `Streams`. @throws if bidirectional or reverse, or on an unknown option. */
+  override streams(options: StreamsOptions = {}): Streams {
+    return new Streams(`${this.constructor.name}.streams`, this.stepper("streams"), options);
+  }
+
+  private stepper(method: string): Stepper {
     const kind = this.directions === 2 ? "bidirectional" : this.reverse ? "reverse" : null;
-    if (kind) throw new Error(`${this.constructor.name}.stream: a ${kind} layer needs the whole sequence and cannot be streamed`);
+    if (kind) throw new Error(`${this.constructor.name}.${method}: a ${kind} layer needs the whole sequence and cannot be streamed`);
     const { device, dtype } = this.parameter("weight_hh_l0")!;
-    return new Stream(
-      (x, state) => inference(this, () => this.forward(x, { state: state as Record<S, Tensor> })),
-      { shape: [1, 1, this.inputSize], dtype },
-      this.initialState(1),
+    return {
+      advance: (x, state) => inference(this, () => this.forward(x, { state: state as Record<S, Tensor> })),
+      spec: { shape: [1, 1, this.inputSize], dtype },
+      initial: (rows) => this.initialState(rows),
       device,
-    );
+    };
   }
 
   /** The work of `forward`, which also gives what was projected, [N, T, H * directions] of the last layer. */

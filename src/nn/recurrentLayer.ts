@@ -57,7 +57,7 @@ export function checkCausal(where: string, name: string, layer: Module, instead:
 }
 
 /** @throws Error if the layer cannot be fed step by step. */
-export function checkStreams(layer: Module): void {
+export function checkStreams(layer: Module, method: "stream" | "streams" = "stream"): void {
   const kind = acausal(layer);
-  if (kind) throw new Error(`${layer.constructor.name}.stream: a ${kind} layer needs the whole sequence and cannot be streamed`);
+  if (kind) throw new Error(`${layer.constructor.name}.${method}: a ${kind} layer needs the whole sequence and cannot be streamed`);
 }

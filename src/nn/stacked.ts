@@ -14,6 +14,7 @@ import { LayerNorm } from "./norm.js";
 import { checkLengths } from "./lengths.js";
 import { checkLayer, checkSequence, checkStreams, type RecurrentLayer, type SequenceOptions, type StateOf } from "./recurrentLayer.js";
 import { streamModel, type Stream } from "./stream.js";
+import { streamsModel, type Streams, type StreamsOptions } from "./streams.js";
 
 export interface StackedOptions {
   /**
@@ -111,6 +112,12 @@ export class Stacked<const L extends readonly RecurrentLayer[] = readonly Recurr
   override stream(): Stream {
     checkStreams(this);
     return streamModel(this, { shape: [1, 1, this.inputSize] });
+  }
+
+  /** Many sequences, stepped together: see `Streams`. @throws if one of the layers is bidirectional or reverse. */
+  override streams(options: StreamsOptions = {}): Streams {
+    checkStreams(this, "streams");
+    return streamsModel(this, { ...options, shape: [1, 1, this.inputSize] });
   }
 
   private normalised(y: Tensor, k: number, lengths: SequenceOptions<never>["lengths"]): Tensor {

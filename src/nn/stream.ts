@@ -1,4 +1,4 @@
-import { allocate, type Backend, type TypedArray } from "../backend/backend.js";
+import { allocate, type Backend, type DType, type TypedArray } from "../backend/backend.js";
 import { noGrad } from "../tensor/graph.js";
 import { sameShape, showShape, type Spec } from "../tensor/op.js";
 import { Program, run } from "../tensor/program.js";
@@ -15,6 +15,16 @@ export type Snapshot = Readonly<Record<string, Float32Array | Float64Array | Int
 
 /** One step: x and the state in, the output and the next state out. */
 export type Step = (x: Tensor, state: StateTree) => { readonly output: Tensor; readonly state: StateTree };
+
+/** @internal How a model is stepped: what streams are made of. */
+export interface Stepper {
+  readonly advance: Step;
+  /** The input of one row. */
+  readonly spec: Spec;
+  /** The state of so many rows at their start. */
+  readonly initial: (rows: number) => StateTree;
+  readonly device: Backend;
+}
 
 /** @internal The tensors of a state by their paths. */
 export function leaves(state: StateTree, path = ""): [string, Tensor][] {
@@ -37,19 +47,19 @@ export function mapTree(state: StateTree, f: (t: Tensor) => Tensor): StateTree {
 export class Stream {
   private readonly program: Program;
   private readonly input: Tensor;
+  private readonly state: StateTree;
   private readonly states: [string, Tensor][];
   private readonly output: Tensor;
+  private readonly device: Backend;
   private closed = false;
 
-  /** @internal Made by `layer.stream()` and `model.stream()`. `initial` becomes the stream's own. */
-  constructor(
-    private readonly advance: Step,
-    private readonly spec: Spec,
-    private readonly initial: StateTree,
-    private readonly device: Backend,
-  ) {
+  /** @internal Made by `layer.stream()` and `model.stream()`. */
+  constructor(private readonly stepper: Stepper) {
+    const { device, spec, initial } = stepper;
+    this.device = device;
     this.input = keep(zeroed(device, spec));
-    this.states = leaves(keep(initial));
+    this.state = keep(initial(1));
+    this.states = leaves(this.state);
     const { result, program } = Program.capture(device, () => noGrad(() => scope(() => this.record())));
     this.output = keep(result);
     this.program = program;
@@ -77,9 +87,7 @@ export class Stream {
     if (x.length !== this.input.size) throw new RangeError(`Stream.step: x must have ${this.input.size} values but has ${x.length}`);
     if (into && into.length !== this.output.size)
       throw new RangeError(`Stream.step: into must have ${this.output.size} values but has ${into.length}`);
-    const exact = this.spec.dtype === "float32" && x instanceof Float32Array;
-    const data = exact ? x : filled(this.spec, x);
-    return this.program.replay(this.input.buffer(), data, this.output.buffer(), into) as Float32Array;
+    return this.program.replay(this.input.buffer(), typed(this.input, x), this.output.buffer(), into) as Float32Array;
   }
 
   /** Sets the state to zero. */
@@ -97,18 +105,14 @@ export class Stream {
   /** Sets the state to a copy made by `snapshot`, of this stream or of another over a model of the same shape. @throws if it does not fit. */
   restore(snapshot: Snapshot): void {
     this.open();
-    for (const [name, t] of this.states) {
-      const data = snapshot[name] as TypedArray | undefined;
-      if (data?.length !== t.size)
-        throw new RangeError(`Stream.restore: ${name} must have ${t.size} values but ${data ? `has ${data.length}` : "is absent"}`);
-    }
-    for (const [name, t] of this.states) t.device.write(t.buffer(), filled(t, snapshot[name]));
+    for (const [name, t] of this.states) checkPart("Stream.restore", snapshot, name, t.size);
+    for (const [name, t] of this.states) t.device.write(t.buffer(), typed(t, snapshot[name]));
   }
 
   /** A second stream that goes on from the present state on its own. */
   fork(): Stream {
     this.open();
-    const other = new Stream(this.advance, this.spec, copyTree(this.initial), this.device);
+    const other = new Stream(this.stepper);
     other.restore(this.snapshot());
     return other;
   }
@@ -126,15 +130,10 @@ export class Stream {
   }
 
   private record(): Tensor {
-    const { output, state } = this.advance(this.input, this.initial);
-    const next = leaves(state);
-    if (next.length !== this.states.length)
-      throw new Error(`Stream: a step must return ${this.states.length} states but returns ${next.length}`);
-    this.states.forEach(([name, t], i) => {
-      if (next[i][0] !== name || !sameShape(next[i][1].shape, t.shape)) {
-        throw new Error(`Stream: state ${name} ${showShape(t.shape)} comes back as ${next[i][0]} ${showShape(next[i][1].shape)}`);
-      }
-      run(this.device, { kernel: "accumulate", inputs: [next[i][1].buffer(), 0], outputs: [t.buffer()], ints: [], floats: [] });
+    const { output, state } = this.stepper.advance(this.input, this.state);
+    nextStates("Stream", this.states, state).forEach((next, i) => {
+      const [, t] = this.states[i];
+      run(this.device, { kernel: "accumulate", inputs: [next.buffer(), 0], outputs: [t.buffer()], ints: [], floats: [] });
     });
     return output;
   }
@@ -144,22 +143,38 @@ export class Stream {
   }
 }
 
-function zeroed(device: Backend, { shape, dtype }: Spec): Tensor {
+/** @internal The tensors of the state that a step returns. @throws unless they are those it was given. */
+export function nextStates(where: string, before: readonly [string, Tensor][], state: StateTree): Tensor[] {
+  const next = leaves(state);
+  if (next.length !== before.length) throw new Error(`${where}: a step must return ${before.length} states but returns ${next.length}`);
+  before.forEach(([name, { shape }], i) => {
+    const [other, t] = next[i];
+    if (other !== name || !sameShape(t.shape, shape))
+      throw new Error(`${where}: state ${name} ${showShape(shape)} comes back as ${other} ${showShape(t.shape)}`);
+  });
+  return next.map(([, t]) => t);
+}
+
+/** @internal @throws RangeError unless the snapshot has a part of this name and size. */
+export function checkPart(where: string, snapshot: Snapshot, name: string, size: number): void {
+  const data = snapshot[name] as TypedArray | undefined;
+  if (data?.length !== size)
+    throw new RangeError(`${where}: ${name} must have ${size} values but ${data ? `has ${data.length}` : "is absent"}`);
+}
+
+/** @internal */
+export function zeroed(device: Backend, { shape, dtype }: Spec): Tensor {
   const t = empty(device, shape, dtype);
   run(device, { kernel: "fill", inputs: [], outputs: [t.buffer()], ints: [], floats: [0] });
   return t;
 }
 
-function filled({ dtype }: Spec, values: ArrayLike<number>): TypedArray {
+/** @internal The values as an array of this dtype; the same array if it is one. */
+export function typed({ dtype }: { readonly dtype: DType }, values: ArrayLike<number>): TypedArray {
+  if (dtype === "float32" ? values instanceof Float32Array : dtype === "int32" && values instanceof Int32Array) return values as TypedArray;
   const data = allocate(dtype, values.length);
   data.set(values);
   return data;
-}
-
-function copyTree(state: StateTree): StateTree {
-  if (state instanceof Tensor) return zeroed(state.device, state);
-  if (Array.isArray(state)) return state.map(copyTree);
-  return Object.fromEntries(Object.entries(state).map(([name, part]) => [name, copyTree(part)]));
 }
 
 /** What a model gives that can be streamed: `output` or `logits`, and the `state` to go on from. */
@@ -177,6 +192,27 @@ export interface Streamable extends Module {
 /** What one step of a stream is fed: its shape, and its dtype unless it is that of the parameters. */
 export type StreamInput = Partial<Spec> & Pick<Spec, "shape">;
 
+/** How a model is called by a stream: with inputs, and the state to go on from (absent at the start). */
+export type StreamForward = (x: Tensor, state: StateTree | undefined) => Stepped;
+
+/** @internal How a whole model is stepped. Its initial state is zero, of the shapes that a first forward returns. */
+export function stepperOf(where: string, model: Module, { shape, dtype }: StreamInput, forward?: StreamForward): Stepper {
+  const [first] = model.parameters();
+  if (!first) throw new Error(`${where}: the model has no parameters`);
+  const { device } = first;
+  const spec = { shape, dtype: dtype ?? first.dtype };
+  const call = forward ?? ((x, state) => (model as Streamable).forward(x, { state: state as never }));
+  const advance = (x: Tensor, state: StateTree | undefined) => {
+    const result = inference(model, () => call(x, state)) as Stepped | undefined;
+    const output = result?.output ?? result?.logits;
+    if (!output || !result?.state) throw new Error(`${where}: forward must return { output, state } or { logits, state }`);
+    return { output, state: result.state };
+  };
+  const blank = (rows: number) => zeroed(device, { ...spec, shape: [rows, ...shape.slice(1)] });
+  const initial = (rows: number) => noGrad(() => scope(() => mapTree(advance(blank(rows), undefined).state, (t) => zeroed(t.device, t))));
+  return { advance, spec, initial, device };
+}
+
 /**
  * A stream over one sequence through a whole model, fed inputs of the shape and dtype of `input` (one row, one step:
  * [1, 1] ids or [1, 1, C] features). The initial state is zero, of the shape that a first forward without one returns.
@@ -185,21 +221,7 @@ export type StreamInput = Partial<Spec> & Pick<Spec, "shape">;
  * @throws if forward returns neither `output` nor `logits`, or no `state`.
  */
 export function streamModel(model: Streamable, input: StreamInput): Stream;
-export function streamModel(model: Module, input: StreamInput, forward: (x: Tensor, state: StateTree | undefined) => Stepped): Stream;
-export function streamModel(
-  model: Module,
-  { shape, dtype }: StreamInput,
-  forward = (x: Tensor, state: StateTree | undefined) => (model as Streamable).forward(x, { state: state as never }),
-): Stream {
-  const [first] = model.parameters();
-  if (!first) throw new Error("streamModel: the model has no parameters");
-  const spec = { shape, dtype: dtype ?? first.dtype };
-  const advance = (x: Tensor, state: StateTree | undefined) => {
-    const result = inference(model, () => forward(x, state)) as Stepped | undefined;
-    const output = result?.output ?? result?.logits;
-    if (!output || !result?.state) throw new Error("streamModel: forward must return { output, state } or { logits, state }");
-    return { output, state: result.state };
-  };
-  const initial = noGrad(() => scope(() => copyTree(advance(zeroed(first.device, spec), undefined).state)));
-  return new Stream(advance, spec, initial, first.device);
+export function streamModel(model: Module, input: StreamInput, forward: StreamForward): Stream;
+export function streamModel(model: Module, input: StreamInput, forward?: StreamForward): Stream {
+  return new Stream(stepperOf("streamModel", model, input, forward));
 }
