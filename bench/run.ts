@@ -1,8 +1,8 @@
 /**
  * Times the library's layers on native CPU:
- *   npm run bench -- [--cases FILE] [--shapes S] [--cells C] [--modes M] [--threads N] [--budget SECONDS] [--json] [--serve]
- * S, C and M are lists with commas. A case is timed only if it agrees with the reference backend. Exit status 1 if any
- * case could not be timed. The peak is measured beside each case: multiply-adds alone, on as many threads. --serve speaks the line protocol of bench/peers/peer.py.
+ *   npm run bench -- [--cases FILE] [--shapes S] [--cells C] [--modes M] [--threads N] [--budget SECONDS] [--precision P] [--json] [--serve]
+ * S, C and M are lists with commas, P is float32, bf16 or int8. A case is timed only if it agrees with the reference backend. Exit status 1 if any
+ * case could not be timed. The peak is measured beside each case: multiply-adds of float32 alone, on as many threads. --serve speaks the line protocol of bench/peers/peer.py.
  */
 import { parseArgs } from "node:util";
 import { device } from "../src/index.js";
@@ -10,6 +10,7 @@ import { flops, type BenchCase } from "./cases.js";
 import { measure, median } from "./measure.js";
 import { checkCase } from "./parity.js";
 import { peakFlops } from "./peak.js";
+import { precisions } from "../src/ops/precision.js";
 import { caseFlags, selectCases, stop, threadsOf } from "./select.js";
 import { serve } from "./serve.js";
 import { workload, type Place } from "./workload.js";
@@ -20,6 +21,7 @@ function prepare() {
   try {
     const flags = {
       budget: { type: "string", default: "1" },
+      precision: { type: "string", default: "float32" },
       json: { type: "boolean", default: false },
       serve: { type: "boolean", default: false },
     } as const;
@@ -28,7 +30,9 @@ function prepare() {
     if (!(budget > 0)) throw new RangeError(`--budget must be a positive number of seconds but is ${values.budget}`);
     const threads = threadsOf(values);
     if (threads) process.env.THROUGHTIME_THREADS = String(threads);
-    const place: Place = { device: device("cpu"), dtype: "float32" };
+    const precision = precisions.find((p) => p === values.precision);
+    if (!precision) throw new RangeError(`--precision must be one of ${precisions.join(", ")} but is ${values.precision}`);
+    const place: Place = { device: device("cpu"), dtype: "float32", precision };
     return { cases: selectCases(values), budget, place, json: values.json, serving: values.serve };
   } catch (error) {
     return stop(error);
@@ -73,7 +77,7 @@ const { isa, threads } = place.device.info();
 if (serving) {
   await serve(PEER, cases, place, { node: process.version, isa, threads, layout: "batch-major" });
 } else {
-  if (!json) console.log(`${PEER}, ${isa}, ${threads} threads, Node ${process.version}`);
+  if (!json) console.log(`${PEER}, ${place.precision}, ${isa}, ${threads} threads, Node ${process.version}`);
   if (!json)
     console.log(
       `${"case".padEnd(26)} ${["median ms", "best ms", "GFLOP/s", "of peak", "calls"].map((text) => text.padStart(10)).join(" ")}`,

@@ -1,12 +1,14 @@
-import { GRU, keep, LSTM, noGrad, RNN, scope, tensor, zeros, type Recurrent } from "../src/index.js";
+import { GRU, keep, LSTM, noGrad, RNN, scope, tensor, zeros, type Precision, type Recurrent, type RecurrentOptions } from "../src/index.js";
 import type { Backend } from "../src/backend/backend.js";
 import type { Tensor } from "../src/tensor/tensor.js";
-import type { BenchCase } from "./cases.js";
+import type { BenchCase, CellName } from "./cases.js";
 
 /** Where a workload runs. */
 export interface Place {
   readonly device: Backend;
   readonly dtype: "float32" | "float64";
+  /** Of the products; float32 unless given. Bytes are for inference and streams. */
+  readonly precision?: Precision;
 }
 
 export type Numbers = ArrayLike<number>;
@@ -21,8 +23,17 @@ export interface Workload {
   dispose(): void;
 }
 
-function build({ cell, I, H, layers, bidirectional, checkpoint }: BenchCase, place: Place): Recurrent<string> {
-  const options = { layers, bidirectional, ...(checkpoint && { checkpoint }), ...place };
+function build(
+  { cell, I, H, layers, bidirectional, checkpoint, mode }: BenchCase,
+  { precision = "float32", ...place }: Place,
+): Recurrent<string> {
+  if (precision === "int8" && mode === "train") throw new RangeError("bytes are for inference: there is no training step to time");
+  const made = make(cell, I, H, { layers, bidirectional, ...(checkpoint && { checkpoint }), ...place });
+  made.precision = precision;
+  return made;
+}
+
+function make(cell: CellName, I: number, H: number, options: RecurrentOptions): Recurrent<string> {
   if (cell === "lstm") return new LSTM(I, H, options);
   return cell === "gru" ? new GRU(I, H, options) : new RNN(I, H, options);
 }

@@ -41,6 +41,16 @@ float* packed(Device*, Buffer* buffer, int64_t key, size_t floats, bool* fresh) 
   return place->data;
 }
 
+unsigned features() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  return (__builtin_cpu_supports("avx512bf16") ? HAS_BF16 : 0u) |
+         (__builtin_cpu_supports("avx512vnni") ? HAS_VNNI : 0u);
+#else
+  return 0;
+#endif
+}
+
 }  // namespace
 
 CpuDevice lend(Pool* pool, Scratch* scratch_memory) {
@@ -51,6 +61,7 @@ CpuDevice lend(Pool* pool, Scratch* scratch_memory) {
   device.scratch = scratch;
   device.packed = packed;
   device.fail = fail;
+  device.features = features();
   device.pool = pool;
   device.scratch_memory = scratch_memory;
   return device;

@@ -11,7 +11,7 @@
 namespace throughtime {
 
 // Raised whenever what a kernel is given changes; src/backend/native.ts names the one it speaks.
-constexpr int kRevision = 6;
+constexpr int kRevision = 7;
 
 enum DType : int32_t { F32 = 0, I32 = 1 };
 
@@ -30,10 +30,13 @@ struct Buffer {
   size_t elements;
   DType dtype;
   uint64_t version;  // raised by the device each time the buffer is an output or is written
-  Packed packed[4];  // data == nullptr: empty
+  Packed packed[8];  // data == nullptr: empty
 };
 
 struct Device;
+
+// Instructions beyond those a kernel's file is compiled for, found when the device is opened.
+enum CpuFeature : unsigned { HAS_BF16 = 1, HAS_VNNI = 2 };  // of AVX-512
 
 // One queued call. An absent optional argument is a null pointer.
 struct Args {
@@ -64,6 +67,7 @@ struct Device {
   float* (*packed)(Device*, Buffer*, int64_t key, size_t floats, bool* fresh);
   // Ends the kernel with an error that the next read reports; does not return. Outside a region only.
   [[noreturn]] void (*fail)(Device*, const char* message);
+  unsigned features = 0;  // CpuFeature of this processor
 };
 
 using Kernel = void (*)(const Args&, Device*);

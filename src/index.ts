@@ -39,6 +39,8 @@ export type { Activation, CellActivations } from "./cells/activation.js";
 export { convLSTMStep, type ConvLSTMStates } from "./cells/convlstm.js";
 export { Module, type Placement, type StateValue } from "./nn/module.js";
 export { Linear, type LinearOptions } from "./nn/linear.js";
+export { quantize, dequantize } from "./nn/quantized.js";
+export type { Precision } from "./ops/precision.js";
 export { Embedding, type EmbeddingOptions } from "./nn/embedding.js";
 export type { Lookup } from "./nn/lookup.js";
 export { Conv1d, Conv2d, type ConvLayerOptions } from "./nn/conv.js";

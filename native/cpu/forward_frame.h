@@ -15,6 +15,7 @@ class ForwardFrame {
   __attribute__((noinline)) ForwardFrame(const CellShape& shape, const Args& args, Device* device)
       : s(plan_sweep(args.ints, args.in[5], device)), shape(shape), checkpoint(is_checkpointed(args, shape.states)) {
     const int G = shape.gates, OUTER = G - shape.inner;
+    precision = precision_of(args, shape.states);
     ranks = ranks_for(device, 2.0 * s.valid() * G * s.hidden * (s.features + s.hidden));
     x = floats(args.in[0]);
     ids = integers(args.in[IDS]);
@@ -26,9 +27,9 @@ class ForwardFrame {
       initial[i] = floats(args.in[OPTIONS + shape.states + i]);
       final[i] = floats(args.out[1 + i]);
     }
-    input = gates_of(s, args.in[1], s.features, args.in[3], 0, G);
-    if (!shape.diagonal) outer = gates_of(s, args.in[2], s.width, args.in[4], 0, OUTER);
-    inner = gates_of(s, args.in[2], s.hidden, args.in[4], OUTER, shape.inner);
+    input = gates_of(s, args.in[1], s.features, args.in[3], 0, G, precision);
+    if (!shape.diagonal) outer = gates_of(s, args.in[2], s.width, args.in[4], 0, OUTER, precision);
+    inner = gates_of(s, args.in[2], s.hidden, args.in[4], OUTER, shape.inner, precision);
     row = padded(s.hidden), h_row = padded(s.width);
     wx_row = s.tiles() * G * NR + 16;
     const int row_parts = member_of(s, G, 0, ranks).row_step;
@@ -41,7 +42,9 @@ class ForwardFrame {
     }
     wx = scratch_floats(device, row_parts * chunk * wx_row);
     products = scratch_floats(device, ranks * products_size());
-    gemm_blocks = scratch_floats(device, (int64_t)ranks * MC * A_STRIDE);
+    block_size = block_size_of(precision, s.features);
+    operand_words = precision ? scratch_floats(device, ranks * operand_size()) : nullptr;
+    gemm_blocks = scratch_floats(device, ranks * block_size);
     x_rows = static_cast<const float**>(device->scratch(device, ranks * chunk * sizeof(float*)));
     small = s.n * s.hidden <= 4096 && !input.fresh && !outer.fresh && !inner.fresh;
   }
@@ -111,7 +114,11 @@ class ForwardFrame {
     g.packed = input.panel(me.tiles.begin);
     g.bias = input.panel_bias(me.tiles.begin);
     g.c = wx + me.row * chunk * wx_row + me.tiles.begin * shape.gates * NR, g.c_stride = wx_row;
-    gemm_part(g, gemm_blocks + me.rank * MC * A_STRIDE, 0, 1);
+    float* block = gemm_blocks + me.rank * block_size;
+    if (precision)
+      project_reduced(me, g, block);
+    else
+      gemm_part(g, block, 0, 1);
     return t;
   }
 
@@ -139,6 +146,25 @@ class ForwardFrame {
     }
   }
 
+  __attribute__((noinline)) void project_reduced(const Member& me, const Gemm& g, float* block) const {
+    ReducedProduct p = input.reduced().product(s.device, me.tiles.begin * shape.gates, panels_of(g.n));
+    p.bias = g.bias;
+    reduced_gemm(p, g.a, Part(g.m, 0, 1), g.k, g.c, g.c_stride, block);
+  }
+
+  // Room for the rows of an operand of one rank's recurrent products, in reduced precision.
+  int64_t operand_size() const { return reduced_rows_size(precision, s.n, s.hidden > s.width ? s.hidden : s.width); }
+
+  // A member's rows of `a` in the precision of the gates.
+  __attribute__((noinline)) ReducedProduct reduce_operand(const Member& me, const Gates& gates, const float* a,
+                                                          int64_t stride, int64_t rows) const {
+    ReducedProduct p = gates.reduced().product(s.device, 0, 0);
+    reduce_rows(
+        p, operand_words + me.rank * operand_size(), [&](int64_t i) { return a + (me.row + i * me.row_step) * stride; },
+        (int)rows, gates.width);
+    return p;
+  }
+
   // Room for the products of ROWS_AT_ONCE rows with every gate of a tile.
   int64_t products_size() const { return (int64_t)ROWS_AT_ONCE * shape.gates * NR; }
 
@@ -149,13 +175,20 @@ class ForwardFrame {
                     R row, F body) {
     Products<COUNT> product;
     const Groups groups(me.tiles, rows, COUNT, t);
+    ReducedProduct reduced = {};
+    if (gates.precision && groups.count() > 0) reduced = reduce_operand(me, gates, a, stride, rows);
     for (int64_t k = 0; k < groups.count(); k++) {
       const Group group = groups[k];
       for (int64_t first = 0; first < rows; first += ROWS_AT_ONCE) {
         const int n = (int)least(ROWS_AT_ONCE, rows - first);
-        product.fill(products + me.rank * products_size(), a + (me.row + first * me.row_step) * stride,
-                     me.row_step * stride, n, gates.panel(group.tile), gates.panel_size(), group.tiles * COUNT,
-                     (narrow_panel(gates.hidden) - group.tile) * COUNT, gates.width, gates.panel_bias(group.tile));
+        float* buffer = products + me.rank * products_size();
+        if (gates.precision)
+          product.fill(buffer, gates.part(reduced, group.tile * COUNT, group.tiles * COUNT, first, n),
+                       gates.panel_bias(group.tile));
+        else
+          product.fill(buffer, a + (me.row + first * me.row_step) * stride, me.row_step * stride, n,
+                       gates.panel(group.tile), gates.panel_size(), group.tiles * COUNT,
+                       (narrow_panel(gates.hidden) - group.tile) * COUNT, gates.width, gates.panel_bias(group.tile));
         for (int i = 0; i < n; i++) {
           const auto at = row(first + i);
           for (int j = 0; j < group.tiles; j++)
@@ -177,6 +210,7 @@ class ForwardFrame {
   float *y, *saved;
   float* final[MAX_STATES];
   Gates input = {}, outer = {}, inner = {};  // W; U of the gates before and after OUTER
+  Precision precision;                       // of both
   int64_t row, h_row, wx_row;                // floats between rows of the buffers below
   float* h[2];                               // [n][h_row] h before even and odd steps
   float* state[MAX_STATES];                  // [n][row] the other states
@@ -184,9 +218,11 @@ class ForwardFrame {
   float* keeps = nullptr;                    // [n][KEEP][row] kept between the two products
   int64_t chunk;                             // rows of W x + b made at once
   float* wx;                                 // [row parts][chunk][wx_row], a row as [tile][gate][NR]
-  float *products, *gemm_blocks;
-  const float** x_rows;  // [ranks][chunk]
-  bool small;            // begun before the region
+  int64_t block_size;
+  float *products, *gemm_blocks;  // [ranks][products_size], [ranks][block_size]
+  float* operand_words;           // [ranks][operand_size]
+  const float** x_rows;           // [ranks][chunk]
+  bool small;                     // begun before the region
 };
 
 }  // namespace

@@ -1,5 +1,6 @@
 // The rows of a weight that belong to some gates, arranged for a sweep: a tile's gates lie together.
 #pragma once
+#include "reduced_panels.h"
 #include "sweep.h"
 
 namespace throughtime {
@@ -13,6 +14,9 @@ struct Gates {
   float* packed;
   float* bias;  // null: none
   bool fresh;   // `packed` has yet to be filled
+  Precision precision;
+
+  ReducedPanels reduced() const { return {precision, packed, (hidden + NR - 1) / NR * count, width}; }
 
   const float* panel(int64_t tile) const { return packed + tile * count * width * NR; }
   int64_t panel_size() const { return width * NR; }
@@ -21,9 +25,23 @@ struct Gates {
   __attribute__((noinline)) void pack(Part tiles) const {
     for (int64_t tile = tiles.begin; tile < tiles.end; tile++)
       for (int gate = 0; gate < count; gate++)
-        pack_panel_transposed(packed + (tile * count + gate) * panel_size(),
-                              {weight + (first + gate) * hidden * width, width, nullptr}, 0, width, tile * NR,
-                              (int)least(NR, hidden - tile * NR));
+        if (precision)
+          reduced().pack(tile * count + gate, weight + ((first + gate) * hidden + tile * NR) * width,
+                         (int)least(NR, hidden - tile * NR));
+        else
+          pack_panel_transposed(packed + (tile * count + gate) * panel_size(),
+                                {weight + (first + gate) * hidden * width, width, nullptr}, 0, width, tile * NR,
+                                (int)least(NR, hidden - tile * NR));
+  }
+
+  // Of a product with all panels, that of some panels and of n rows from `row` on.
+  __attribute__((noinline)) ReducedProduct part(ReducedProduct p, int64_t panel, int count, int64_t row, int n) const {
+    const ReducedPanels all = reduced();
+    p.a += row * p.a_stride, p.a_scale += row;
+    p.rows = n, p.panels = count, p.columns = (int64_t)count * NR;
+    p.b = all.panel(panel), p.b_scale = all.scale(panel), p.b_sum = all.sum(panel);
+    p.after = all.panel(panel + count);
+    return p;
   }
 
   void pack_bias(const float* from) const {
@@ -52,12 +70,15 @@ __attribute__((noinline)) inline void arrange_row(const Gates& gates, int64_t fi
 
 // Without a weight, the bias alone is arranged.
 __attribute__((noinline)) inline Gates gates_of(const Sweep& s, Buffer* weight, int64_t width, Buffer* bias, int first,
-                                                int count) {
-  Gates gates = {floats(weight), s.hidden, width, first, count, nullptr, nullptr, false};
+                                                int count, Precision precision = FLOAT32) {
+  Gates gates = {floats(weight), s.hidden, width, first, count, nullptr, nullptr, false, precision};
   if (count == 0) return gates;
   const int64_t panels = s.tiles() * count;
   const int64_t key = PACKED_GATES + first * 8 + count;
-  if (weight) gates.packed = s.device->packed(s.device, weight, key, panels * gates.panel_size(), &gates.fresh);
+  if (weight)
+    gates.packed = s.device->packed(
+        s.device, weight, key + precision * PACKED_GATES_APART,
+        precision ? ReducedPanels::floats(precision, panels, width) : panels * gates.panel_size(), &gates.fresh);
   bool fresh = false;
   if (bias) gates.bias = s.device->packed(s.device, bias, key, panels * NR, &fresh);
   if (fresh) gates.pack_bias(floats(bias));

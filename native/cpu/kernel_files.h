@@ -14,6 +14,7 @@
   X(optim) \
   X(matmul) \
   X(peak) \
+  X(reduced) \
   X(conv) \
   X(step) \
   X(sweep)

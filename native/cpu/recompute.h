@@ -15,11 +15,12 @@ class Recompute {
 
  public:
   // `in` are forward's inputs; a chunk has at most `capacity` rows.
-  __attribute__((noinline)) void prepare(const Sweep& s, Buffer* const* in, int64_t capacity, int ranks) {
+  __attribute__((noinline)) void prepare(const Sweep& s, Buffer* const* in, Precision precision, int64_t capacity,
+                                         int ranks) {
     if (KEEP == 0) return;
-    input = gates_of(s, in[1], s.features, in[3], 0, G);
-    outer = gates_of(s, in[2], s.hidden, in[4], 0, OUTER);
-    inner = gates_of(s, in[2], s.hidden, in[4], OUTER, INNER);
+    input = gates_of(s, in[1], s.features, in[3], 0, G, precision);
+    outer = gates_of(s, in[2], s.hidden, in[4], 0, OUTER, precision);
+    inner = gates_of(s, in[2], s.hidden, in[4], OUTER, INNER, precision);
     this->capacity = capacity;
     keep_row = padded(KEEP * s.hidden);
     // What the second products are taken of needs all units.
@@ -27,7 +28,8 @@ class Recompute {
     product_row = tiles * G * NR + 16;
     keeps = scratch_floats(s.device, capacity * keep_row);
     for (float*& buffer : products) buffer = scratch_floats(s.device, ranks * MC * product_row);
-    blocks = scratch_floats(s.device, (int64_t)ranks * MC * A_STRIDE);
+    block_size = block_size_of(precision, s.features > s.hidden ? s.features : s.hidden);
+    blocks = scratch_floats(s.device, ranks * block_size);
     for (int i = 1; i < STATES; i++)
       states[i] = static_cast<const float**>(s.device->scratch(s.device, ranks * capacity * sizeof(float*)));
   }
@@ -78,19 +80,26 @@ class Recompute {
     const int64_t count = least(tiles, s.tiles() - tile);
     float* const wx = products[0] + rank * MC * product_row;
     float* const rh = products[1] + rank * MC * product_row;
-    product(input, {nullptr, 0, at.x}, at.rows, tile, count, wx, rank);
-    product(outer, {nullptr, 0, at.before[0]}, at.rows, tile, count, rh, rank);
+    product(s, input, {nullptr, 0, at.x}, at.rows, tile, count, wx, rank);
+    product(s, outer, {nullptr, 0, at.before[0]}, at.rows, tile, count, rh, rank);
     units<OUTER, (INNER > 0)>(s, at, tile, count, wx, rh);
     if constexpr (INNER > 0) {
-      product(inner, {at.operand, at.operand_row, nullptr}, at.rows, tile, count, rh, rank);
+      product(s, inner, {at.operand, at.operand_row, nullptr}, at.rows, tile, count, rh, rank);
       units<INNER, false>(s, at, tile, count, wx, rh);
     }
   }
 
-  void product(const Gates& gates, const Rows& a, int rows, int64_t tile, int64_t count, float* to, int rank) {
+  void product(const Sweep& s, const Gates& gates, const Rows& a, int rows, int64_t tile, int64_t count, float* to,
+               int rank) {
     if (!gates.packed) {
       for (int r = 0; r < rows; r++) arrange_row(gates, tile, count, a[r], to + r * product_row);
       return;
+    }
+    float* const block = blocks + rank * block_size;
+    if (gates.precision) {
+      ReducedProduct p = gates.reduced().product(s.device, tile * gates.count, count * gates.count);
+      p.bias = gates.panel_bias(tile);
+      return reduced_gemm(p, a, Part(rows, 0, 1), gates.width, to, product_row, block);
     }
     Gemm g = {};
     g.m = rows, g.n = count * gates.count * NR, g.k = gates.width;
@@ -98,7 +107,7 @@ class Recompute {
     g.packed = gates.panel(tile);
     g.bias = gates.panel_bias(tile);
     g.c = to, g.c_stride = product_row;
-    gemm_part(g, blocks + rank * MC * A_STRIDE, 0, 1);
+    gemm_part(g, block, 0, 1);
   }
 
   // What the cell makes of the products; with COUNT gates in `rh`.
@@ -128,7 +137,7 @@ class Recompute {
   }
 
   Gates input = {}, outer = {}, inner = {};
-  int64_t capacity = 0, keep_row = 0, product_row = 0, tiles = 1;
+  int64_t capacity = 0, block_size = 0, keep_row = 0, product_row = 0, tiles = 1;
   float *keeps = nullptr, *products[2] = {}, *blocks = nullptr;
   const float** states[STATES] = {};
 };

@@ -31,7 +31,7 @@ class StagedForwardFrame : protected ForwardFrame {
       given = scratch_floats(device, s.n * row);
       Sweep narrow = s;
       narrow.hidden = s.width;
-      projection = gates_of(narrow, stages.weight_hr, s.hidden, stages.bias_hr, 0, 1);
+      projection = gates_of(narrow, stages.weight_hr, s.hidden, stages.bias_hr, 0, 1, precision);
     }
   }
 

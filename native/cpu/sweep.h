@@ -3,6 +3,7 @@
 // and a step of it have a place in [N, T] (n * T + t) and a place among the valid steps alone (start[s] + row).
 #pragma once
 #include "gemm.h"
+#include "reduced.h"
 #include "team.h"
 
 namespace throughtime {
@@ -40,6 +41,12 @@ struct Sweep {
   int64_t valid() const { return longest ? start[longest] : 0; }
   int64_t tiles() const { return (hidden + NR - 1) / NR; }
 };
+
+// The last of the ints of a sweep, after `checkpoint`. Gradients are those of float32 whatever it says.
+THROUGHTIME_INLINE Precision precision_of(const Args& args, int states) {
+  const int place = 13 + 2 * states;
+  return place < args.int_count ? (Precision)args.ints[place] : FLOAT32;
+}
 
 THROUGHTIME_INLINE const float* floats(const Buffer* buffer) {
   return buffer ? static_cast<const float*>(buffer->data) : nullptr;
@@ -149,6 +156,13 @@ template <int G>
 struct Products {
   static constexpr int64_t size = (int64_t)ROWS_AT_ONCE * G * NR;
   float* row[ROWS_AT_ONCE];
+
+  // As below, of a product of reduced precision.
+  __attribute__((noinline)) void fill(float* buffer, ReducedProduct p, const float* bias) {
+    for (int i = 0; i < p.rows; i++) row[i] = buffer + (int64_t)i * p.panels * NR;
+    p.to = row, p.bias = bias;
+    THROUGHTIME_REDUCED(multiply_)(p);
+  }
 
   // row[i][panel * NR + j] = bias + sum over p of a[i * stride + p] B(p, panel * NR + j); of the panels from `narrow`
   // on, only for the units of the first vector.

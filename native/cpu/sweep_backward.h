@@ -14,7 +14,8 @@ class Backward : BackwardFrame {
 
  public:
   Backward(const Args& args, Device* device) : BackwardFrame(shape_of<Cell>, args, device) {
-    if (checkpoint) again.prepare(s, args.in + outputs_of(shape, args), capacity, ranks);
+    if (checkpoint)
+      again.prepare(s, args.in + outputs_of(shape, args), precision_of(args, shape.states), capacity, ranks);
   }
 
   void run() {

@@ -6,8 +6,15 @@
 namespace throughtime {
 namespace {
 
-// Keys of Device.packed. Arrangements of gates by tile count up from PACKED_GATES; see gates.h.
-enum PackedKey { PACKED_TRANSPOSED = 1, PACKED_NATURAL = 2, PACKED_GATES = 16 };
+// Keys of Device.packed. Arrangements of gates by tile count up from PACKED_GATES, see gates.h; those of reduced
+// precision are PACKED_REDUCED + precision.
+enum PackedKey {
+  PACKED_TRANSPOSED = 1,
+  PACKED_NATURAL = 2,
+  PACKED_REDUCED = 3,
+  PACKED_GATES = 16,
+  PACKED_GATES_APART = 1024
+};
 
 // The key of an arrangement of a matrix with that many columns: views of one buffer may differ in shape.
 THROUGHTIME_INLINE int64_t packed_as(PackedKey key, int64_t columns) { return columns << 16 | key; }

@@ -171,7 +171,7 @@ interface Addon {
 }
 
 /** That of native/kernels.h whose kernels the ops speak to. */
-const revision = 6;
+const revision = 7;
 
 let addon: Addon | null = null;
 

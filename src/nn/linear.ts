@@ -1,12 +1,17 @@
 import { linear } from "../ops/matmul.js";
-import { checkCount, checkOptions } from "../tensor/check.js";
+import type { Precision } from "../ops/precision.js";
+import { checkChoice, checkCount, checkOptions } from "../tensor/check.js";
+import { noGrad } from "../tensor/graph.js";
 import { uniform, type Generator } from "../tensor/random.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { Module, place, type Placement } from "./module.js";
+import { checkTrains } from "./quantized.js";
 
 export interface LinearOptions extends Placement {
   /** Default true. */
   readonly bias?: boolean;
+  /** `"bf16"`: x and W are rounded to bfloat16, sums are float32, gradients those of float32. For bytes see `quantize`. Default `"float32"`. */
+  readonly precision?: "float32" | "bf16";
   readonly generator?: Generator;
 }
 
@@ -14,6 +19,8 @@ export interface LinearOptions extends Placement {
 export class Linear extends Module {
   readonly weight: Tensor;
   readonly bias: Tensor | null;
+  /** Of the product, from the next forward on. `"int8"` is for inference only. */
+  precision: Precision;
 
   constructor(
     readonly inFeatures: number,
@@ -21,17 +28,22 @@ export class Linear extends Module {
     options: LinearOptions = {},
   ) {
     super();
-    checkOptions("Linear", options, ["bias", "generator", "device", "dtype"]);
+    checkOptions("Linear", options, ["bias", "precision", "generator", "device", "dtype"]);
     checkCount("Linear", "inFeatures", inFeatures);
     checkCount("Linear", "outFeatures", outFeatures);
+    const { precision = "float32" } = options;
+    checkChoice("Linear", "precision", precision, ["float32", "bf16"]);
+    this.precision = precision;
     const bound = 1 / Math.sqrt(inFeatures);
     const settings = { low: -bound, high: bound, generator: options.generator, requiresGrad: true, ...place(options) };
     this.weight = uniform([outFeatures, inFeatures], settings);
     this.bias = (options.bias ?? true) ? uniform([outFeatures], settings) : null;
   }
 
-  /** [..., in] -> [..., out] */
+  /** [..., in] -> [..., out]. @throws on another shape; in training if it is quantised. */
   forward(x: Tensor): Tensor {
-    return linear(x, this.weight, this.bias);
+    checkTrains("Linear.forward", this, x);
+    const product = () => linear(x, this.weight, this.bias, this.precision);
+    return this.precision === "int8" ? noGrad(product) : product();
   }
 }

@@ -1,5 +1,6 @@
 import { embedding } from "../ops/embedding.js";
 import { linear } from "../ops/matmul.js";
+import type { Precision } from "../ops/precision.js";
 import { isSubstituting } from "../tensor/apply.js";
 import { size } from "../tensor/op.js";
 import { Tensor } from "../tensor/tensor.js";
@@ -27,11 +28,11 @@ const FEATURES = 16;
  * @internal W x for rows that were looked up: the table's own product with W, of which the ids name the rows, where that is
  * less work than half of a product for each step; null elsewhere.
  */
-export function productTable(x: Tensor, weight: Tensor): Lookup | null {
+export function productTable(x: Tensor, weight: Tensor, precision: Precision): Lookup | null {
   const origin = origins.get(x);
   if (!origin || isSubstituting()) return null;
   const { ids, table } = origin;
   const [count, features] = table.shape;
   if (features < FEATURES || 2 * count > size(ids.shape)) return null;
-  return { ids, table: linear(table, weight) };
+  return { ids, table: linear(table, weight, null, precision) };
 }

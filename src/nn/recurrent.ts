@@ -3,10 +3,12 @@ import { linear } from "../ops/matmul.js";
 import { concat, expand, reshape, slice, stack } from "../ops/movement.js";
 import { layerNorm } from "../ops/norm.js";
 import { zeroPadding } from "../ops/sequence.js";
+import type { Precision } from "../ops/precision.js";
 import { sweep, type Cell } from "../ops/sweep.js";
 import { checkChoice, checkCount, checkOptions } from "../tensor/check.js";
 import { full, zeros } from "../tensor/create.js";
 import { isDebugging } from "../tensor/debug.js";
+import { isRecording, noGrad } from "../tensor/graph.js";
 import { sameShape, showShape, type MaybeTensor } from "../tensor/op.js";
 import { defaultGenerator, type Generator } from "../tensor/random.js";
 import { scope } from "../tensor/scope.js";
@@ -17,6 +19,7 @@ import { checkMasks, drawMasks, type Masks, type MaskSizes } from "./masks.js";
 import { lookedUp, productTable, type Lookup } from "./lookup.js";
 import { inference } from "./mode.js";
 import { Module, place, type Placement } from "./module.js";
+import { checkTrains } from "./quantized.js";
 import { drawParameters, type Structure } from "./recurrentParameters.js";
 import { regularisationOf, regularisationOptions, type Regularisation, type RegularisationOptions } from "./regularisation.js";
 import { Stream, type Stepper } from "./stream.js";
@@ -46,6 +49,12 @@ export interface RecurrentOptions extends RegularisationOptions, Placement {
    * (Chen et al. 2016). Default false.
    */
   readonly checkpoint?: boolean;
+  /**
+   * What W x, U h and a projection multiply: float32, or both operands rounded to bfloat16, with sums, gates and states in
+   * float32. Faster where the processor has AVX-512 BF16. Gradients are those of float32 products at the values of this
+   * forward pass. For bytes see `quantize`. Default `"float32"`.
+   */
+  readonly precision?: "float32" | "bf16";
   /** Source of the initial weights and of all masks. Default: the process's generator. */
   readonly generator?: Generator;
 }
@@ -57,6 +66,7 @@ export const recurrentOptions = [
   "bias",
   "inputNorm",
   "checkpoint",
+  "precision",
   ...regularisationOptions,
   "generator",
   "device",
@@ -107,6 +117,8 @@ export abstract class Recurrent<S extends string> extends Module {
   readonly directions: 1 | 2;
   readonly reverse: boolean;
   private readonly checkpoint: boolean;
+  /** Of its products, from the next forward on; a stream keeps that of its first step. `"int8"` is for inference only. */
+  precision: Precision;
   private readonly generator: Generator | undefined;
   private readonly regularisation: Regularisation<S>;
   private readonly stateNames: readonly S[];
@@ -126,6 +138,7 @@ export abstract class Recurrent<S extends string> extends Module {
       bias = true,
       inputNorm = "none",
       checkpoint = false,
+      precision = "float32",
       generator,
       device,
       dtype,
@@ -139,10 +152,12 @@ export abstract class Recurrent<S extends string> extends Module {
     checkCount(where, "hiddenSize", hiddenSize);
     checkCount(where, "layers", layers);
     checkChoice(where, "inputNorm", inputNorm, ["none", "batch"]);
+    checkChoice(where, "precision", precision, ["float32", "bf16"]);
     if (inputNorm === "batch" && structure.norms?.includes("ih"))
       throw new RangeError(`${where}: layerNorm normalises W x already, so inputNorm cannot be "batch"`);
     if (bidirectional && reverse) throw new RangeError(`${where}: bidirectional already has a reverse direction; give one of the two`);
     this.layers = layers;
+    this.precision = precision;
     this.directions = bidirectional ? 2 : 1;
     this.reverse = reverse;
     checkChoice(where, "checkpoint", checkpoint, [true, false]);
@@ -233,6 +248,8 @@ export abstract class Recurrent<S extends string> extends Module {
   /** The work of `forward`, which also gives what was projected, [N, T, H * directions] of the last layer. */
   protected run(x: Tensor, options: ForwardOptions<S>): { output: Tensor; state: Record<S, Tensor>; hidden?: Tensor } {
     const where = `${this.constructor.name}.forward`;
+    checkTrains(where, this, x);
+    if (this.precision === "int8" && isRecording()) return noGrad(() => this.run(x, options));
     checkOptions(where, options, ["state", "lengths", "update", "masks"]);
     if (x.shape.length !== 3 || x.shape[2] !== this.inputSize)
       throw new RangeError(`${where}: x must be [N, T, ${this.inputSize}] but is ${showShape(x.shape)}`);
@@ -305,6 +322,7 @@ export abstract class Recurrent<S extends string> extends Module {
         carryNormalised: structure.carryNormalised,
         outputActivation: structure.projection?.activation,
         checkpoint: this.checkpoint,
+        precision: this.precision,
       },
     );
     return { ...result, state: this.named((_, i) => result.state[this.cell.states[i]]) };
@@ -329,10 +347,10 @@ export abstract class Recurrent<S extends string> extends Module {
     const [weightIh, biasIh, gainIh] = ["weight_ih", "bias_ih", "gain_ih"].map((name) => this.parameterOf(name, suffix));
     const batchNorm = this.inputNorms.get(suffix);
     if (!gainIh && !batchNorm) {
-      const products = productTable(x, weightIh!);
+      const products = productTable(x, weightIh!, this.precision);
       return products ? { x: products.table, ids: products.ids, weightIh: null, biasIh } : { x, ids: null, weightIh, biasIh };
     }
-    const wx = linear(zeroPadding(x, lengths), weightIh!);
+    const wx = linear(zeroPadding(x, lengths), weightIh!, null, this.precision);
     if (gainIh) return { x: layerNorm(wx, gainIh, biasIh), ids: null, weightIh: null, biasIh: null };
     return { x: batchNorm!.over(wx, lengths, valid), ids: null, weightIh: null, biasIh };
   }

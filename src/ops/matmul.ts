@@ -1,6 +1,8 @@
 import { apply, view } from "../tensor/apply.js";
 import { defineOp, sameShape, showShape, size, type Op, type Shape } from "../tensor/op.js";
-import type { Tensor } from "../tensor/tensor.js";
+import { noGrad } from "../tensor/graph.js";
+import { record, type Tensor } from "../tensor/tensor.js";
+import { precisions, rounded, type Precision } from "./precision.js";
 import { sumTo } from "./reduce.js";
 
 export interface MatmulOptions {
@@ -139,7 +141,62 @@ const linearOp: Op = defineOp({
   },
 });
 
-/** x W^T + b: x [..., in], weight [out, in], bias [out] or null; gives [..., out]. */
-export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): Tensor {
-  return apply(linearOp, bias ? [x, weight, bias] : [x, weight], undefined)[0];
+/** Not differentiable, since it rounds. The kernel reads ints [rows, inFeatures, outFeatures, precision]. */
+const reducedOp: Op<{ precision: Precision }> = defineOp({
+  name: "linear.reduced",
+  shape(inputs, { precision }) {
+    const { outputs, ints = [] } = linearOp.shape(inputs, undefined);
+    const [, features] = ints;
+    if (features < 1 || features > LARGEST_REDUCED)
+      throw new RangeError(`linear: of ${precision} x must have 1 to ${LARGEST_REDUCED} features but has ${features}`);
+    return { outputs, ints: [...ints, precisions.indexOf(precision)] };
+  },
+  reference([x, weight, bias], [y], ints, floats) {
+    const [rows, features, out, precision] = ints;
+    const operands = [x, weight].map((t) => rounded(t, features, precisions[precision]) as typeof x);
+    linearOp.reference(bias ? [...operands, bias] : operands, [y], [rows, features, out], floats);
+  },
+  cases() {
+    const sizes = [
+      [1, 1, 1],
+      [1, 1030, 37],
+      [3, 5, 70],
+      [7, 13, 33],
+      [26, 65, 130],
+      [101, 2, 31],
+    ];
+    return (["bf16", "int8"] as const).flatMap((precision) =>
+      sizes.flatMap(([rows, features, out], i) => [
+        {
+          inputs: [{ shape: [rows, features] }, { shape: [out, features] }, ...(i % 2 === 0 ? [{ shape: [out] }] : [])],
+          attrs: { precision },
+        },
+      ]),
+    );
+  },
+});
+
+/** So many products of bytes fit a sum of 32 bits. */
+const LARGEST_REDUCED = 65_000;
+
+/**
+ * x W^T + b: x [..., in], weight [out, in], bias [out] or null; gives [..., out]. In a reduced `precision` the operands
+ * are rounded before they are multiplied; gradients are those of the product of float32 at the same x and W
+ * ("straight-through").
+ *
+ * @throws on shapes that do not fit; of a reduced precision on more than 65,000 features.
+ */
+export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null, precision: Precision = "float32"): Tensor {
+  const inputs = bias ? [x, weight, bias] : [x, weight];
+  if (precision === "float32") return apply(linearOp, inputs, undefined)[0];
+  const y = noGrad(() => apply(reducedOp, inputs, { precision })[0]);
+  record(
+    "linear",
+    inputs,
+    [y],
+    (needs) =>
+      ([g]) =>
+        g ? linearOp.backward!([g], { inputs, outputs: [y], attrs: undefined, needs }) : [],
+  );
+  return y;
 }

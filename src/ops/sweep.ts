@@ -1,6 +1,7 @@
 import { applyFused } from "../tensor/apply.js";
 import { defineFused, type Fused } from "../tensor/op.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { precisions } from "./precision.js";
 import { sweepCases } from "./sweepCases.js";
 import { checkSweep, inputsOf, isPlain, listed, maskStrides, type SweepAttrs, type SweepInputs } from "./sweepInputs.js";
 import { loop } from "./sweepLoop.js";
@@ -83,6 +84,7 @@ export function defineCell<G extends string, S extends string, V extends string 
           +(attrs.carryNormalised ?? false),
           ...maskStrides(inputs),
           +(attrs.checkpoint ?? false),
+          precisions.indexOf(attrs.precision ?? "float32"),
         ],
         floats: [attrs.cellClip ?? 0],
       };

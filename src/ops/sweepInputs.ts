@@ -1,6 +1,7 @@
 import { embedding } from "./embedding.js";
 import { sameShape, showShape, type MaybeSpec, type MaybeTensor, type Shape, type Spec } from "../tensor/op.js";
 import type { Tensor } from "../tensor/tensor.js";
+import type { Precision } from "./precision.js";
 import type { CellSpec } from "./sweep.js";
 
 type AnyCell = Pick<CellSpec<string, string, string>, "gates" | "states" | "vectors" | "recurrent" | "normed" | "inner">;
@@ -16,6 +17,8 @@ export interface SweepAttrs {
   readonly outputActivation?: "linear" | "tanh" | "sigmoid";
   /** Keep nothing for the gradients but inputs, outputs and states: what else they need is computed again. */
   readonly checkpoint?: boolean;
+  /** Of the products W x, U h and of the projection; gradients are those of float32. Default float32. */
+  readonly precision?: Precision;
 }
 
 /**

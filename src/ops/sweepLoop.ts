@@ -23,14 +23,14 @@ export function loop<G extends string, S extends string, V extends string>(
   const { device } = x;
   const dtype = x.dtype as "float32" | "float64";
   const flip = (t: Tensor) => (attrs.reverse ? reverseSequence(t, lengths) : t);
-  const projected = weightIh ? linear(x, weightIh, biasIh) : biasIh ? add(x, biasIh) : x;
+  const projected = weightIh ? linear(x, weightIh, biasIh, attrs.precision) : biasIh ? add(x, biasIh) : x;
   const wx = unstack(flip(projected), 1);
   const at = { n, steps, flip };
   const drops = masksOf(inputs.dropHidden, at);
   const candidates = masksOf(inputs.dropCandidate, at);
   const updates = inputs.update.map((mask) => masksOf(mask, at));
   const valid = lengths && split(sequenceMask(lengths, steps, dtype), new Array<number>(steps).fill(1), 1);
-  const product = recurrentProduct(cell, inputs);
+  const product = recurrentProduct(cell, inputs, attrs);
   const project = projection(inputs, attrs);
 
   let state = byName(cell.states, (s, i) => inputs.initial[i] ?? zeros([n, s === "h" ? width : hidden], { dtype, device }));
@@ -67,7 +67,11 @@ function masksOf(
 }
 
 /** One step from wx and the previous states: the recurrent products, then the cell. */
-function recurrentProduct<G extends string, S extends string, V extends string>(cell: CellSpec<G, S, V>, inputs: Named<Tensor>) {
+function recurrentProduct<G extends string, S extends string, V extends string>(
+  cell: CellSpec<G, S, V>,
+  inputs: Named<Tensor>,
+  { precision }: SweepAttrs,
+) {
   type Gates = Record<G, Tensor>;
   type States = Record<S, Tensor>;
   const weightHh = inputs.weightHh!;
@@ -75,7 +79,7 @@ function recurrentProduct<G extends string, S extends string, V extends string>(
   const { inner } = cell;
   const times = (h: Tensor, weight: Tensor, bias: MaybeTensor, gain: MaybeTensor) => {
     if (cell.recurrent === "diagonal") return bias ? add(mul(h, weight), bias) : mul(h, weight);
-    return gain ? layerNorm(linear(h, weight), gain, bias) : linear(h, weight, bias);
+    return gain ? layerNorm(linear(h, weight, null, precision), gain, bias) : linear(h, weight, bias, precision);
   };
   const dropped = (h: Tensor, mask: MaybeTensor) => (mask ? mul(h, mask) : h);
   if (!inner)
@@ -92,10 +96,10 @@ function recurrentProduct<G extends string, S extends string, V extends string>(
   };
 }
 
-function projection({ weightHr, biasHr }: Named<Tensor>, { outputActivation = "linear" }: SweepAttrs): (h: Tensor) => Tensor {
+function projection({ weightHr, biasHr }: Named<Tensor>, { outputActivation = "linear", precision }: SweepAttrs): (h: Tensor) => Tensor {
   if (!weightHr) return (h) => h;
   const activate = { linear: (t: Tensor) => t, tanh, sigmoid }[outputActivation];
-  return (h) => activate(linear(h, weightHr, biasHr));
+  return (h) => activate(linear(h, weightHr, biasHr, precision));
 }
 
 function stagesOf<G extends string, S extends string, V extends string>(
