@@ -1,6 +1,6 @@
 // What reduced precision costs: a character model is trained in float32 on nine tenths of a text, and its bits per
 // character on the last tenth are measured in float32, bfloat16 and bytes.
-//   node examples/precision.mjs [text file] [--steps 600] [--hidden 256] [--cell lstm|gru|rnn] [--trained bf16]
+//   node examples/precision.mjs [text file] [--steps 600] [--hidden 256] [--batch 32] [--cell lstm|gru|rnn] [--trained bf16]
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import {
@@ -27,6 +27,7 @@ import {
 const options = {
   steps: { type: "string", default: "600" },
   hidden: { type: "string", default: "256" },
+  batch: { type: "string", default: "32" },
   cell: { type: "string", default: "lstm" },
   trained: { type: "string", default: "float32" },
 };
@@ -50,7 +51,7 @@ class CharModel extends Module {
 
 manualSeed(1);
 const model = new CharModel();
-const batches = characterBatches(ids.subarray(0, cut), { batch: 32, seq: 50, epochs: Infinity });
+const batches = characterBatches(ids.subarray(0, cut), { batch: Number(values.batch), seq: 50, epochs: Infinity });
 const trained = train(model, batches, { optimizer: new Adam(model, { lr: 4e-3 }), carryState: new CarriedState(), clipNorm: 1 });
 for await (const { step, loss } of trained) {
   if (step % 100 === 0 || step === steps) console.log(`step ${step}: ${(loss / Math.LN2).toFixed(3)} bits/char in training`);

@@ -11,7 +11,7 @@
 namespace throughtime {
 
 // Raised whenever what a kernel is given changes; src/backend/native.ts names the one it speaks.
-constexpr int kRevision = 7;
+constexpr int kRevision = 8;
 
 enum DType : int32_t { F32 = 0, I32 = 1 };
 

@@ -36,7 +36,7 @@ const runs: Readonly<Record<string, { readonly args: readonly string[]; readonly
   "copy.mjs": { args: [...race, "--items", "2"], prints: finished },
   "hopfield.mjs": { args: [], prints: [/: a fixed point after \d+ sweeps$/m, /^dots that differ from the letter that was stored: 0$/m] },
   "precision.mjs": {
-    args: ["text.txt", "--steps", "2", "--hidden", "8"],
+    args: ["text.txt", "--steps", "2", "--hidden", "8", "--batch", "8"],
     prints: ["float32", "bf16", "int8"].map(
       (name) => new RegExp(`^${name} +\\d\\.\\d{4} bits/char \\([+-]0\\.\\d{4}\\), \\d+k chars/s$`, "m"),
     ),

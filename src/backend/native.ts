@@ -171,7 +171,7 @@ interface Addon {
 }
 
 /** That of native/kernels.h whose kernels the ops speak to. */
-const revision = 7;
+const revision = 8;
 
 let addon: Addon | null = null;
 
