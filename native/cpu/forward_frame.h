@@ -15,7 +15,7 @@ class ForwardFrame {
   __attribute__((noinline)) ForwardFrame(const CellShape& shape, const Args& args, Device* device)
       : s(plan_sweep(args.ints, args.in[5], device)), shape(shape), checkpoint(is_checkpointed(args, shape.states)) {
     const int G = shape.gates, OUTER = G - shape.inner;
-    ranks = ranks_for(device, 2.0 * s.valid() * G * s.hidden * (s.features + s.hidden));
+    ranks = ranks_for(device, 2.0 * worth_rows(s.valid()) * G * s.hidden * (s.features + s.hidden));
     x = floats(args.in[0]);
     ids = integers(args.in[IDS]);
     if (ids) check_ids(args.in[0]->elements / s.features);
