@@ -64,6 +64,8 @@ void Engine::set_threads(int threads) {
   queue_.drain();
   pool_.resize(threads);
   std::fill(costs_.begin(), costs_.end(), Cost{});
+  for (auto& program : programs_)
+    if (program) program->pace[0] = program->pace[1] = Pace();
 }
 
 int32_t Engine::alloc(size_t elements, DType dtype) {
@@ -312,10 +314,22 @@ void Engine::replay(int program, int32_t input, const void* data, int32_t output
   budget_ = kBudget;
   std::memcpy(target->data, data, target->elements * 4);
   target->version++;
-  calls.ns = timed(calls.ns, [&] {
-    for (const auto& command : calls.commands) execute(*reinterpret_cast<KernelCommand*>(command.get()));
-  });
+  run_program(calls);
   copy_out(*source, read);
+}
+
+void Engine::run_program(Program& program) {
+  const double start = now();
+  const bool asleep = start > awake_until_, brisk = start < replayed_ + kSpin;
+  Pace& pace = program.pace[brisk];
+  const bool together = pool_.threads() > 1 && pace.together();
+  device_.threads = together ? pool_.threads() : 1;
+  const uint32_t regions = pool_.regions();
+  for (const auto& command : program.commands) execute(*reinterpret_cast<KernelCommand*>(command.get()));
+  const double end = replayed_ = now();
+  if (regions != pool_.regions()) awake_until_ = end + kSpin;
+  // One after another they wake the pool only once.
+  if (pool_.threads() > 1 && !(together && brisk && asleep)) pace.ran(end - start);
 }
 
 void Engine::release(int program) {

@@ -13,6 +13,7 @@
 
 #include "buffers.h"
 #include "device.h"
+#include "pace.h"
 #include "queue.h"
 #include "registry.h"
 #include "threads.h"
@@ -91,7 +92,7 @@ class Engine {
   struct Program {
     std::vector<std::unique_ptr<unsigned char[]>> commands;
     std::vector<Holding*> pinned;
-    float ns = 0;  // of the last replay
+    Pace pace[2];  // of replays that come now and then, and one after another
   };
   // A block to be released when the queue has passed a position.
   struct Leaving {
@@ -116,6 +117,8 @@ class Engine {
   float timed(float expected, const F& body);
   // Runs a command and remembers what it took.
   float execute_timed(KernelCommand& command);
+  // Runs the commands of a program on as many threads as have proved faster.
+  void run_program(Program& program);
   void copy_out(const Holding& source, Read* read);
   void wait_for_queue();
 
@@ -135,6 +138,7 @@ class Engine {
   std::string failure_;  // of the first kernel that failed since the last read
   std::vector<Cost> costs_;
   double awake_until_ = 0;  // ns: when the pool's threads go to sleep
+  double replayed_ = 0;     // ns: when the last replay ended
   double budget_ = 0;       // ns of work the owner may still do itself before the next read
   std::vector<std::unique_ptr<Program>> programs_;
   Profile profile_;

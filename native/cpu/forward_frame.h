@@ -16,7 +16,7 @@ class ForwardFrame {
       : s(plan_sweep(args.ints, args.in[5], device)), shape(shape), checkpoint(is_checkpointed(args, shape.states)) {
     const int G = shape.gates, OUTER = G - shape.inner;
     precision = precision_of(args, shape.states);
-    ranks = ranks_for(device, 2.0 * s.valid() * G * s.hidden * (s.features + s.hidden));
+    ranks = ranks_for(device, 2.0 * worth_rows(s.valid()) * G * s.hidden * (s.features + s.hidden));
     x = floats(args.in[0]);
     ids = integers(args.in[IDS]);
     if (ids) check_ids(args.in[0]->elements / s.features);

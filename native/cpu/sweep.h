@@ -106,6 +106,10 @@ struct Member {
   int64_t rows(int64_t active) const { return row < active ? (active - row - 1) / row_step + 1 : 0; }
 };
 
+// The rows of a product that take the time of so many: weights for one or two come from the second-level cache.
+constexpr int64_t LEAST_ROWS = 3;
+THROUGHTIME_INLINE double worth_rows(int64_t rows) { return (double)(rows < LEAST_ROWS ? LEAST_ROWS : rows); }
+
 // Rows are divided while each thread keeps enough of them for full speed (more if it must stream large weights and the
 // units can be shared out evenly), then the units. Threads without a share have no tiles.
 inline Member member_of(const Sweep& s, int64_t gates, int rank, int ranks) {
@@ -113,7 +117,7 @@ inline Member member_of(const Sweep& s, int64_t gates, int rank, int ranks) {
   const int64_t by_rows = s.n / (!large ? 4 : uneven ? 10 : 16);
   const int row_parts = (int)(by_rows < 1 ? 1 : least(by_rows, ranks));
   int tile_parts = (int)least(ranks / row_parts, s.tiles());
-  if (2.0 * s.n * gates * s.hidden * s.hidden < THROUGHTIME_FLOPS_A_THREAD / 4 * row_parts) tile_parts = 1;
+  if (2.0 * worth_rows(s.n) * gates * s.hidden * s.hidden < THROUGHTIME_FLOPS_A_THREAD / 4 * row_parts) tile_parts = 1;
   const bool idle = rank >= row_parts * tile_parts;
   const int part = rank / row_parts;
   const Part tiles = idle ? Part(0, 0, 1) : Part(s.tiles(), part, tile_parts);

@@ -11,7 +11,8 @@ class Forward : ForwardFrame {
   static constexpr int KEEP = Cell::saved;
 
  public:
-  Forward(const Args& args, Device* device) : ForwardFrame(shape_of<Cell>, args, device) {}
+  Forward(const Args& args, Device* device)
+      : ForwardFrame(shape_of<Cell>, args, device), backwards(args.out[0]->version % 2) {}
 
   void run() {
     if (small) begin(0, 1);
@@ -23,6 +24,9 @@ class Forward : ForwardFrame {
             self.begin(rank, self.ranks);
             self.wait();
           }
+          if constexpr (INNER == 0)
+            if (self.s.n == 1 && self.s.longest == 1 && self.s.features > 0 && !self.precision)
+              return self.only_step(member_of(self.s, G, rank, self.ranks));
           self.work(self, rank);
         },
         this);
@@ -38,6 +42,28 @@ class Forward : ForwardFrame {
       product_step<INNER, false>(me, inner, operand, t, rows, w);
     } else {
       product_step<OUTER, false>(me, outer, h[t % 2], t, rows, w);
+    }
+  }
+
+  // The one step of one row, as a stream takes it: everything about a tile at once, in a single pass over the weights.
+  // Every other call goes backwards, to begin with the weights that the call before left in the cache.
+  void only_step(const Member& me) {
+    const auto fill = [](float* to, const float* a, const Gates& gates, Group group) {
+      Products<G> product;
+      product.fill(to, a, 0, 1, gates.panel(group.tile), gates.panel_size(), group.tiles * G,
+                   (narrow_panel(gates.hidden) - group.tile) * G, gates.width, gates.panel_bias(group.tile));
+    };
+    float* product = products + me.rank * products_size();
+    const At here = at(0, 0, wx);
+    const Groups groups(me.tiles, 1, G, backwards);
+    for (int64_t k = 0; k < groups.count(); k++) {
+      const Group group = groups[k];
+      fill(wx + group.tile * G * NR, x, input, group);
+      fill(product, h[0], outer, group);
+      for (int j = 0; j < group.tiles; j++)
+        for_units(group.tile + j, s.hidden, [&](int64_t unit, int lanes, auto full) {
+          units<OUTER, false, decltype(full)::value>(here, product + j * G * NR + unit % NR, unit, lanes);
+        });
     }
   }
 
@@ -105,6 +131,8 @@ class Forward : ForwardFrame {
       write<Full, KEEP>(to + i * tile_width(s.hidden, unit), keep[i], lanes);
     for (int i = 1; i < STATES; i++) write<Full>(at.kept_state[i] + unit, next[i], lanes);
   }
+
+  const bool backwards;  // this call, if it is one step
 };
 
 }  // namespace
