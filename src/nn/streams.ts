@@ -120,6 +120,10 @@ export class Session {
  * device, and is what a `Stream` gives. Dropout is off.
  */
 export class Streams {
+  /** Number of values a step takes of each session. */
+  readonly inputSize: number;
+  /** Number of values a step returns of each session. */
+  readonly outputSize: number;
   /** The state of one session at its start: the tree that the tables are leaves of. */
   private readonly form: StateTree;
   private readonly tables: readonly Table[];
@@ -141,6 +145,7 @@ export class Streams {
     const { spec, device, initial } = stepper;
     if (spec.shape[0] !== 1)
       throw new RangeError(`${where}: shape must be [1, 1, ...], one step of one row, but is ${showShape(spec.shape)}`);
+    this.inputSize = size(spec.shape);
     this.room = capacity;
     this.addFree(0);
     this.form = keep(initial(1));
@@ -152,17 +157,7 @@ export class Streams {
         return { path, shape, axis, rows: keep(zeroed(device, { shape: [capacity, ...sides], dtype })) };
       });
     });
-    this.batch(1);
-  }
-
-  /** Number of values a step takes of each session. */
-  get inputSize(): number {
-    return size(this.stepper.spec.shape);
-  }
-
-  /** Number of values a step returns of each session. */
-  get outputSize(): number {
-    return this.batch(1).output.size;
+    this.outputSize = this.batch(1).output.size;
   }
 
   /** Sessions that are open. */
@@ -198,12 +193,8 @@ export class Streams {
     this.live();
     const n = sessions.length;
     const { inputSize, outputSize } = this;
-    const expect = (what: string, length: number, each: number) => {
-      if (length !== n * each)
-        throw new RangeError(`Streams.step: ${what} must have ${n} * ${each} values, for ${n} sessions, but has ${length}`);
-    };
-    expect("x", x.length, inputSize);
-    if (into) expect("into", into.length, outputSize);
+    checkLength("x", x.length, n, inputSize);
+    if (into) checkLength("into", into.length, n, outputSize);
     this.check(sessions);
     const data = typed(this.stepper.spec, x);
     const result = into ?? (allocate(this.batch(1).output.dtype, n * outputSize) as Float32Array);
@@ -266,9 +257,9 @@ export class Streams {
     for (let i = 0; i < count; i++) numbers[i] = sessions[from + i].row;
     numbers.fill(-1, count);
     ids.device.write(ids.buffer(), numbers);
-    const given = x.subarray(from * inputSize, (from + count) * inputSize);
+    const given = part(x, from, count, inputSize);
     if (count === batch.size && into.constructor === batch.made.constructor) {
-      program.replay(input.buffer(), given, output.buffer(), into.subarray(from * outputSize, (from + count) * outputSize));
+      program.replay(input.buffer(), given, output.buffer(), part(into, from, count, outputSize));
       return;
     }
     batch.given.set(given);
@@ -319,19 +310,20 @@ export class Streams {
     const step = ++this.steps;
     for (let i = 0; i < sessions.length; i++) {
       const session = sessions[i];
-      this.rowOf("Streams.step", session, `sessions[${i}]`);
+      this.rowOf("Streams.step", session, i);
       if (session.stepped === step) throw new Error(`Streams.step: sessions[${i}] is there twice, but a session makes one step at a time`);
       session.stepped = step;
     }
   }
 
-  private rowOf(where: string, session: Session, name = "the session"): number {
+  /** Where the session's states are. `index` is its place in a list. */
+  private rowOf(where: string, session: Session, index = -1): number {
     this.live();
+    if (session instanceof Session && session.streams === this && session.row >= 0) return session.row;
+    const name = index < 0 ? "the session" : `sessions[${index}]`;
     if (!(session instanceof Session))
       throw new TypeError(`${where}: ${name} must be a session of these streams but is ${String(session)}`);
-    if (session.streams !== this) throw new Error(`${where}: ${name} does not belong to these streams`);
-    if (session.row < 0) throw new Error(`${where}: ${name} was closed`);
-    return session.row;
+    throw new Error(`${where}: ${name} ${session.streams === this ? "was closed" : "does not belong to these streams"}`);
   }
 
   private grow(): void {
@@ -374,6 +366,16 @@ export class Streams {
   }
 }
 
+/** What belongs to some of the sessions; the same array if it is all. */
+function part(of: TypedArray, from: number, count: number, each: number): TypedArray {
+  return count * each === of.length ? of : of.subarray(from * each, (from + count) * each);
+}
+
+function checkLength(what: string, length: number, sessions: number, each: number): void {
+  if (length !== sessions * each)
+    throw new RangeError(`Streams.step: ${what} must have ${sessions} * ${each} values, for ${sessions} sessions, but has ${length}`);
+}
+
 /** The axis along which the state of two rows is longer than that of one. */
 function rowAxis(where: string, path: string, one: Shape, two: Shape): number {
   const axes = one.flatMap((d, i) => (d === two[i] ? [] : [i]));
@@ -390,8 +392,8 @@ function rowAxis(where: string, path: string, one: Shape, two: Shape): number {
  */
 function batchSize(left: number): number {
   if (left >= LARGEST) return LARGEST;
-  const above = 2 ** Math.ceil(Math.log2(left));
-  return above - left <= Math.max(2, left / 8) ? above : above / 2;
+  const above = left === 1 ? 1 : 1 << (32 - Math.clz32(left - 1));
+  return above - left <= Math.max(2, left / 8) ? above : above >> 1;
 }
 
 /**

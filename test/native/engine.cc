@@ -282,74 +282,75 @@ void a_fork_has_an_engine_of_its_own() {
   CHECK(waitpid(child, &status, 0) == child && status == 0);
   CHECK(bench.read(y, &values).empty() && std::fabs(values[n - 1] - std::tanh(0.5f)) < 1e-6f);
 #endif
+}
 
-  // Time spent by so many runs that take this long alone and together, in ns.
-  double paced(Pace * pace, int runs, double alone, double together) {
-    double total = 0;
-    for (int i = 0; i < runs; i++) {
-      const double ns = pace->together() ? together : alone;
-      pace->ran(ns);
-      total += ns;
-    }
-    return total;
+// Time spent by so many runs that take this long alone and together, in ns.
+double paced(Pace* pace, int runs, double alone, double together) {
+  double total = 0;
+  for (int i = 0; i < runs; i++) {
+    const double ns = pace->together() ? together : alone;
+    pace->ran(ns);
+    total += ns;
   }
+  return total;
+}
 
-  // A tenth above the better way: half of it is what trials may lose, the rest what is lost at the beginning.
-  void paces_itself() {
-    const int runs = 100000;
-    const struct { double alone, together; } cases[] = {{24e3, 12e3}, {2e3, 2.5e3}, {24e3, 3e6}, {1200e3, 600e3}};
-    Pace moody;
-    for (const auto& [alone, together] : cases) {
-      const double best = runs * std::min(alone, together);
-      Pace pace;
-      CHECK(!pace.together());
-      CHECK(paced(&pace, runs, alone, together) <= 1.1 * best);
-      // What held before does not hold it up for long.
-      CHECK(paced(&moody, runs, alone, together) <= 1.1 * best);
-    }
-    // One run in a hundred waits for a thread that was stopped: alone is better on the whole.
-    Pace shared;
-    double total = 0;
-    for (int i = 0; i < runs / 100; i++) total += paced(&shared, 99, 24e3, 12e3) + paced(&shared, 1, 24e3, 3e6);
-    CHECK(total <= 1.1 * runs * 24e3);
+// A tenth above the better way: half of it is what trials may lose, the rest what is lost at the beginning.
+void paces_itself() {
+  const int runs = 100000;
+  const struct { double alone, together; } cases[] = {{24e3, 12e3}, {2e3, 2.5e3}, {24e3, 3e6}, {1200e3, 600e3}};
+  Pace moody;
+  for (const auto& [alone, together] : cases) {
+    const double best = runs * std::min(alone, together);
+    Pace pace;
+    CHECK(!pace.together());
+    CHECK(paced(&pace, runs, alone, together) <= 1.1 * best);
+    // What held before does not hold it up for long.
+    CHECK(paced(&moody, runs, alone, together) <= 1.1 * best);
   }
+  // One run in a hundred waits for a thread that was stopped: alone is better on the whole.
+  Pace shared;
+  double total = 0;
+  for (int i = 0; i < runs / 100; i++) total += paced(&shared, 99, 24e3, 12e3) + paced(&shared, 1, 24e3, 3e6);
+  CHECK(total <= 1.1 * runs * 24e3);
+}
 
-  void results_do_not_depend_on_threads() {
-    const size_t n = 1 << 19;
-    std::vector<float> data(n), one, several;
-    for (size_t i = 0; i < n; i++) data[i] = std::sin(float(i));
-    for (int threads : {1, 3}) {
-      Bench bench(threads);
-      const int32_t x = bench.floats(n), y = bench.floats(1), z = bench.floats(64);
-      bench.engine.write(x, data.data());
-      bench.run("sum", {x}, {y}, {1, int32_t(n), 1});
-      bench.run("sum", {x}, {z}, {1, int32_t(n / 64), 64});
-      bench.run("affine", {z}, {z}, {}, {1, 0});
-      std::vector<float>& into = threads == 1 ? one : several;
-      std::vector<float> rest;
-      CHECK(bench.read(y, &into).empty() && bench.read(z, &rest).empty());
-      into.insert(into.end(), rest.begin(), rest.end());
-      bench.engine.set_threads(2);
-      bench.run("tanh", {x}, {x});
-      CHECK(bench.read(x, &rest).empty() && std::fabs(rest[5] - std::tanh(data[5])) < 1e-6f);
-    }
-    CHECK(one == several);
+void results_do_not_depend_on_threads() {
+  const size_t n = 1 << 19;
+  std::vector<float> data(n), one, several;
+  for (size_t i = 0; i < n; i++) data[i] = std::sin(float(i));
+  for (int threads : {1, 3}) {
+    Bench bench(threads);
+    const int32_t x = bench.floats(n), y = bench.floats(1), z = bench.floats(64);
+    bench.engine.write(x, data.data());
+    bench.run("sum", {x}, {y}, {1, int32_t(n), 1});
+    bench.run("sum", {x}, {z}, {1, int32_t(n / 64), 64});
+    bench.run("affine", {z}, {z}, {}, {1, 0});
+    std::vector<float>& into = threads == 1 ? one : several;
+    std::vector<float> rest;
+    CHECK(bench.read(y, &into).empty() && bench.read(z, &rest).empty());
+    into.insert(into.end(), rest.begin(), rest.end());
+    bench.engine.set_threads(2);
+    bench.run("tanh", {x}, {x});
+    CHECK(bench.read(x, &rest).empty() && std::fabs(rest[5] - std::tanh(data[5])) < 1e-6f);
   }
+  CHECK(one == several);
+}
 
-  void stops_with_work_left() {
-    for (int round = 0; round < 20; round++) {
-      auto bench = std::make_unique<Bench>(2);
-      const size_t n = 1 << 18;
-      const int32_t x = bench->filled(n, 1), y = bench->floats(n);
-      std::vector<float> data(n);
-      for (int i = 0; i < round * 5; i++) bench->run("tanh", {x}, {y});
-      bench->engine.write(x, data.data());
-      Read read;
-      read.into = data.data();
-      bench->engine.read(y, &read);
-      bench->engine.shutdown();
-    }
+void stops_with_work_left() {
+  for (int round = 0; round < 20; round++) {
+    auto bench = std::make_unique<Bench>(2);
+    const size_t n = 1 << 18;
+    const int32_t x = bench->filled(n, 1), y = bench->floats(n);
+    std::vector<float> data(n);
+    for (int i = 0; i < round * 5; i++) bench->run("tanh", {x}, {y});
+    bench->engine.write(x, data.data());
+    Read read;
+    read.into = data.data();
+    bench->engine.read(y, &read);
+    bench->engine.shutdown();
   }
+}
 
 }  // namespace
 
