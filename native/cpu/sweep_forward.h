@@ -25,7 +25,7 @@ class Forward : ForwardFrame {
             self.wait();
           }
           if constexpr (INNER == 0)
-            if (self.s.n == 1 && self.s.longest == 1 && self.s.features > 0 && !self.precision)
+            if (self.s.n == 1 && self.s.longest == 1 && self.input.packed && self.s.features > 0 && !self.precision)
               return self.only_step(member_of(self.s, G, rank, self.ranks));
           self.work(self, rank);
         },
