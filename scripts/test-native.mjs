@@ -1,4 +1,5 @@
 // Builds and runs the tests that need no Node: as they are, or with --sanitize under the compiler's sanitizers.
+// With --arm64 they are compiled for 64-bit ARM and run under qemu-user.
 // With --wide it runs the tests of the kernels instead, on an addon whose AVX-512 kernels are compiled for AVX2.
 import { spawnSync } from "node:child_process";
 import { availableParallelism } from "node:os";
@@ -13,9 +14,9 @@ function sh(command, args, env = {}) {
 }
 
 /** Builds the named tests in a folder of their own and runs them. */
-function check(name, sanitize, tests) {
+function check(name, tests, options) {
   const folder = join(root, "build", name);
-  const options = ["-DTHROUGHTIME_TESTS=ON", "-DTHROUGHTIME_BASE_ONLY=ON", `-DTHROUGHTIME_SANITIZE=${sanitize}`];
+  options = ["-DTHROUGHTIME_TESTS=ON", "-DTHROUGHTIME_BASE_ONLY=ON", ...options];
   sh("cmake", ["-S", root, "-B", folder, "--log-level=ERROR", ...options]);
   sh("cmake", ["--build", folder, "--parallel", String(availableParallelism()), "--target", ...tests]);
   sh("ctest", ["--test-dir", folder, "--output-on-failure", "--tests-regex", tests.join("|")]);
@@ -23,8 +24,10 @@ function check(name, sanitize, tests) {
 
 const wide = process.arch === "x64" ? ["gemm_sweep_avx2", "gemm_sweep_wide"] : [];
 if (process.argv.includes("--sanitize")) {
-  check("sanitize-address", "address,undefined", ["engine_test", wide[0] ?? "gemm_sweep_base"]);
-  check("sanitize-thread", "thread", ["engine_test"]);
+  check("sanitize-address", ["engine_test", wide[0] ?? "gemm_sweep_base"], ["-DTHROUGHTIME_SANITIZE=address,undefined"]);
+  check("sanitize-thread", ["engine_test"], ["-DTHROUGHTIME_SANITIZE=thread"]);
+} else if (process.argv.includes("--arm64")) {
+  check("arm64", ["engine_test", "gemm_sweep_base"], [`-DCMAKE_TOOLCHAIN_FILE=${join(root, "scripts", "aarch64-linux-gnu.cmake")}`]);
 } else if (process.argv.includes("--wide")) {
   const folder = join(root, "build", "wide");
   sh("npx", ["cmake-js", "build", "--log-level", "error", "--out", join(folder, "build"), "--CDTHROUGHTIME_EMULATE_AVX512=ON"]);
@@ -33,5 +36,5 @@ if (process.argv.includes("--sanitize")) {
     THROUGHTIME_ISA: "avx512",
   });
 } else {
-  check("test", "", ["engine_test", "gemm_sweep_base", ...wide]);
+  check("test", ["engine_test", "gemm_sweep_base", ...wide], []);
 }

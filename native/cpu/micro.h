@@ -17,7 +17,7 @@ constexpr int MR = 12;
 #elif THROUGHTIME_LANES == 8
 constexpr int MR = 6;
 #elif defined(__aarch64__)
-constexpr int MR = 12;
+constexpr int MR = 8;  // 12 would fit, but the compiler holds each number of A in a register of its own
 #else
 constexpr int MR = 4;
 #endif

@@ -354,7 +354,8 @@ void stops_with_work_left() {
 
 }  // namespace
 
-int main() {
+// `emulated` as an argument leaves out what an emulator of user programs cannot do.
+int main(int argc, char**) {
   const struct {
     const char* name;
     void (*test)();
@@ -372,6 +373,7 @@ int main() {
       {"stops with work left", stops_with_work_left},
   };
   for (const auto& [name, test] : tests) {
+    if (argc > 1 && test == a_fork_has_an_engine_of_its_own) continue;
     const auto start = std::chrono::steady_clock::now();
     test();
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
