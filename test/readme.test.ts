@@ -76,3 +76,7 @@ test("the table of layers has options that its layers take, and every layer is n
   const layers = Object.entries(library).filter(([name, value]) => isLayer(value) && !["Recurrent", "LanguageModel"].includes(name));
   expect(layers.map(([name]) => name).filter((name) => !readme.includes(`\`${name}\``))).toEqual([]);
 });
+
+test("the table of speeds is that of its file of measurements", () => {
+  execFileSync(process.execPath, [join(root, "scripts/speed-table.mjs"), "--check"]); // throws if it is not
+});
