@@ -14,6 +14,7 @@ export { hopfieldRetrieve, hopfieldEnergy, type RetrieveOptions } from "./ops/ho
 export { unfold, fold, type Windows } from "./ops/unfold.js";
 export * from "./ops/reduce.js";
 export { sequenceMask, reverseSequence } from "./ops/sequence.js";
+export { scan, maxScan, type ScanOptions, type Scanned } from "./ops/scan.js";
 export { defineCell, sweep, type Cell, type CellSpec, type Stages, type SweepAttrs, type SweepInputs } from "./ops/sweep.js";
 export {
   defineOp,
@@ -52,6 +53,7 @@ export { Recurrent, type RecurrentOptions, type ForwardOptions } from "./nn/recu
 export type { LockedDropoutRates, RegularisationOptions } from "./nn/regularisation.js";
 export type { Masks } from "./nn/masks.js";
 export * from "./nn/layers.js";
+export type { ScanLayer, ScanInput, ScanState } from "./nn/scanLayer.js";
 export { Bidirectional, Reversed, type BidirectionalOptions } from "./nn/bidirectional.js";
 export { Stacked, type StackedOptions, type StackedState } from "./nn/stacked.js";
 export { Dilated, type DilatedOptions } from "./nn/dilated.js";

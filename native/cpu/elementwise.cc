@@ -42,6 +42,8 @@ struct Square { Vec operator()(Vec x) const { return x * x; } };
 struct Sigmoid { Vec operator()(Vec x) const { return sigmoid(x); } };
 struct Tanh { Vec operator()(Vec x) const { return tanh(x); } };
 struct Relu { Vec operator()(Vec x) const { return x < 0.0f ? Vec{} : x; } };
+struct Softplus { Vec operator()(Vec x) const { return softplus(x); } };
+struct Erf { Vec operator()(Vec x) const { return erf(x); } };
 // clang-format on
 
 // floats [scale, shift]
@@ -178,6 +180,8 @@ const KernelEntry entries[] = {
     {"sigmoid", unary<Sigmoid>, 0},
     {"tanh", unary<Tanh>, 0},
     {"relu", unary<Relu>, 0},
+    {"softplus", unary<Softplus>, 0},
+    {"erf", unary<Erf>, 0},
     {"affine", affine, 0},
     {"clamp", clamp, 0},
     {"where", where, 0},

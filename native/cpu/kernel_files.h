@@ -17,5 +17,6 @@
   X(reduced) \
   X(conv) \
   X(step) \
-  X(sweep)
+  X(sweep) \
+  X(scan)
 // clang-format on

@@ -92,5 +92,32 @@ THROUGHTIME_INLINE Vec log(Vec x) {
   return x < 0.0f || x != x ? splat(__builtin_nanf("")) : result;
 }
 
+// log(1 + e^x) = max(x, 0) + log(1 + e^-|x|); the logarithm is corrected by what 1 + e lost (Kahan), so that tiny
+// results keep their precision: 3 ulp.
+THROUGHTIME_INLINE Vec softplus(Vec x) {
+  const Vec e = exp(-abs(x));
+  const Vec u = 1.0f + e;
+  const Vec lost = u - 1.0f;
+  const Vec tail = lost > 0.0f ? log(u) * (e / (lost > 0.0f ? lost : splat(1.0f))) : e;
+  return (x > 0.0f ? x : x < 0.0f ? Vec{} : x) + tail;
+}
+
+// erf x = sign(x) * (1 - p(t) e^(-x^2)), t = 1 / (1 + 0.3275911 |x|) (Abramowitz & Stegun 7.1.26); error 2e-7. Near 0,
+// where that loses digits, the series.
+THROUGHTIME_INLINE Vec erf(Vec x) {
+  const Vec y = min(splat(6.0f), abs(x));
+  const Vec t = 1.0f / (1.0f + 0.3275911f * y);
+  Vec p = t * 1.061405429f - 1.453152027f;
+  p = p * t + 1.421413741f;
+  p = p * t - 0.284496736f;
+  p = p * t + 0.254829592f;
+  const Vec far = with_sign(1.0f - p * t * exp(-y * y), x);
+  const Vec square = x * x;
+  Vec q = square * -0.0238095238f + 0.1f;
+  q = q * square + -0.333333333f;
+  const Vec near = 1.12837917f * (x + x * square * q);
+  return y < 0.35f ? near : far;
+}
+
 }  // namespace
 }  // namespace throughtime

@@ -4,3 +4,4 @@ export { GRU, MGU, type GRUOptions, type GRUState } from "./gru.js";
 export { IndRNN, type IndRNNOptions } from "./indrnn.js";
 export { Jordan, type JordanOptions, type JordanState } from "./jordan.js";
 export { CellLayer, type CellLayerOptions } from "./cellLayer.js";
+export { MinGRU, MinLSTM, type MinRecurrentOptions, type MinRecurrentState } from "./minGru.js";

@@ -33,6 +33,14 @@ function unary(
   return (x: Tensor): Tensor => apply(op, [x], undefined)[0];
 }
 
+/** The series of e^(x^2) erf(x), whose terms have one sign: nothing cancels. */
+function errorFunction(x: number): number {
+  if (!(Math.abs(x) < 6)) return x > 0 ? 1 : x < 0 ? -1 : x;
+  let sum = 0;
+  for (let n = 0, term = x; sum + term !== sum; n++, term *= (2 * x * x) / (2 * n + 1)) sum += term;
+  return (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * sum;
+}
+
 const pairs: readonly (readonly [Shape, Shape])[] = [
   [[1], [1]],
   [
@@ -137,6 +145,22 @@ export const relu = unary(
   (x) => (x > 0 ? x : x === x ? 0 : x),
   (g, _, y) => mul(g, sign(y)),
 );
+/** log(1 + e^x), without overflow, and to full precision where it is tiny. */
+export const softplus = unary(
+  "softplus",
+  (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x))),
+  (g, x) => mul(g, sigmoid(x)),
+  { low: -8, high: 8 },
+);
+/** Error function 2 / sqrt(pi) * integral of e^(-t^2) from 0 to x. */
+export const erf = unary("erf", errorFunction, (g, x) => mul(g, affine(exp(neg(square(x))), 2 / Math.sqrt(Math.PI))), {
+  low: -4,
+  high: 4,
+});
+/** x * sigmoid(x), also called swish (Elfwing, Uchibe & Doya 2018). */
+export const silu = (x: Tensor): Tensor => mul(x, sigmoid(x));
+/** x times the normal distribution function of x, exactly (Hendrycks & Gimpel 2016). */
+export const gelu = (x: Tensor): Tensor => mul(x, affine(erf(affine(x, Math.SQRT1_2)), 0.5, 0.5));
 
 /** a + b, broadcast. */
 export const add = binary("add", (a, b) => a + b, [(g) => g, (g) => g]);

@@ -5,6 +5,7 @@ import { haste } from "./adapters/haste.js";
 import { hopfield } from "./adapters/hopfield.js";
 import { jordan } from "./adapters/jordan.js";
 import { keras } from "./adapters/keras.js";
+import { minimal } from "./adapters/minimal.js";
 import { onnx } from "./adapters/onnx.js";
 import { peephole } from "./adapters/peephole.js";
 import { torch } from "./adapters/torch.js";
@@ -12,7 +13,7 @@ import { training } from "./adapters/training.js";
 import { familyOf, GoldenCase, type Found, type Place, type Values } from "./case.js";
 
 const adapters = new Map(
-  [torch, jordan, peephole, haste, keras, onnx, convlstm, hopfield, training].flatMap((adapter) =>
+  [torch, jordan, peephole, haste, keras, onnx, convlstm, hopfield, training, minimal].flatMap((adapter) =>
     adapter.families.map((family) => [family, adapter] as const),
   ),
 );
