@@ -33,12 +33,6 @@ inline int64_t gemm_scratch(const Gemm& g, int ranks) {
   return (int64_t)ranks * MC * A_STRIDE + (g.packed ? 0 : least(panels_of(g.n), NC) * NR * KC);
 }
 
-// Part `index` of `parts` of [0, n).
-struct Part {
-  int64_t begin, end;
-  Part(int64_t n, int64_t index, int64_t parts) : begin(n * index / parts), end(n * (index + 1) / parts) {}
-};
-
 __attribute__((noinline)) inline void pack_b(float* to, int64_t panel, const Gemm& g, int64_t j, int64_t k0, int64_t k,
                                              Part panels) {
   const int64_t column = (j + panels.begin) * NR, n = least(g.n, (j + panels.end) * NR) - column;

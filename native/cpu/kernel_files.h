@@ -17,6 +17,7 @@
   X(reduced) \
   X(conv) \
   X(step) \
-  X(sweep) \
-  X(scan)
+  X(scan) \
+  X(matrix_scan) \
+  X(sweep)
 // clang-format on

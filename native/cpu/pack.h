@@ -1,6 +1,7 @@
 // Operands rearranged for the micro-kernel: B in panels [panel][k][NR], A in rows of a fixed stride or in columns.
 #pragma once
 #include "micro.h"
+#include "team.h"
 
 namespace throughtime {
 namespace {
@@ -13,14 +14,9 @@ struct Rows {
   THROUGHTIME_INLINE const float* operator[](int64_t i) const { return list ? list[i] : first + i * stride; }
 };
 
-THROUGHTIME_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 THROUGHTIME_INLINE void copy(float* to, const float* from, int64_t n) { __builtin_memcpy(to, from, n * sizeof(float)); }
 THROUGHTIME_INLINE void clear(float* to, int64_t n) { __builtin_memset(to, 0, n * sizeof(float)); }
 
-// A vector of the n floats there are: none if n <= 0, all if n >= kLanes.
-THROUGHTIME_INLINE Vec load_upto(const float* p, int64_t n) {
-  return n >= kLanes ? load(p) : n > 0 ? load_part(p, (int)n) : Vec{};
-}
 // A few floats one by one. The empty statement keeps compilers from making a string instruction of it, which is slow.
 THROUGHTIME_INLINE void copy_few(float* to, const float* from, int n) {
   for (int i = 0; i < n; i++) {

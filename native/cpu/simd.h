@@ -70,6 +70,11 @@ THROUGHTIME_PART void store_part(float* p, Vec v, int n) {
 #endif
 }
 
+// A vector of the n floats there are: none if n <= 0, all if n >= kLanes.
+THROUGHTIME_INLINE Vec load_upto(const float* p, int64_t n) {
+  return n >= kLanes ? load(p) : n > 0 ? load_part(p, (int)n) : Vec{};
+}
+
 THROUGHTIME_INLINE IVec bits(Vec v) { return reinterpret_cast<IVec>(v); }
 THROUGHTIME_INLINE Vec from_bits(IVec v) { return reinterpret_cast<Vec>(v); }
 

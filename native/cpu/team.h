@@ -1,4 +1,5 @@
-// How many threads a piece of work is worth, and the arrangements of weights that are kept with them.
+// How many threads a piece of work is worth, which part each takes, and the arrangements of weights that are kept with
+// them.
 #pragma once
 #include "../kernels.h"
 #include "simd.h"
@@ -28,6 +29,14 @@ THROUGHTIME_INLINE int ranks_for(const Device* device, double flops) {
   const double worth = flops / THROUGHTIME_FLOPS_A_THREAD + 1;
   return worth < device->threads ? (int)worth : device->threads;
 }
+
+THROUGHTIME_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// Part `index` of `parts` of [0, n).
+struct Part {
+  int64_t begin, end;
+  Part(int64_t n, int64_t index, int64_t parts) : begin(n * index / parts), end(n * (index + 1) / parts) {}
+};
 
 THROUGHTIME_INLINE float* scratch_floats(Device* device, int64_t floats) {
   return static_cast<float*>(device->scratch(device, (size_t)floats * sizeof(float)));
