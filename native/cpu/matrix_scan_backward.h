@@ -29,29 +29,32 @@ THROUGHTIME_INLINE void retreat(float* g, const float* before, const float* now,
   Vec dsum[V] = {}, dw = {};
   for (int64_t first = 0; first < keys; first += kLanes) {
     const int n = (int)least(kLanes, keys - first);
-    Vec dq[kLanes] = {}, dk[kLanes] = {}, dwj[kLanes] = {}, db[kLanes] = {};
+    Vec dq[kLanes], dk[kLanes], dwj[kLanes], db[kLanes];
     for (int r = 0; r < n; r++) {
       const int64_t j = first + r;
       const float w = Kind::decay == NO_DECAY ? 1.0f : step.w[Kind::decay == VECTOR_DECAY ? j : 0];
+      Vec query = {}, key = {}, decay = {}, written = {};
       for (int i = 0; i < V; i++) {
         const int64_t at = j * W + i * kLanes;
         const Vec old = load(before + at);
         Vec down = load(g + at);
         if (!Kind::old) down += step.q[j] * dout[i];
-        dq[r] += dout[i] * (Kind::old ? old : load(now + at));
-        dk[r] += down * v[i];
+        query += dout[i] * (Kind::old ? old : load(now + at));
+        key += down * v[i];
         dv[i] += step.k[j] * down;
         if constexpr (Kind::decay == SCALAR_DECAY) dw += down * old;
-        if constexpr (Kind::decay == VECTOR_DECAY) dwj[r] += down * old;
+        if constexpr (Kind::decay == VECTOR_DECAY) decay += down * old;
         if constexpr (Kind::low_rank) {
-          db[r] += down * sum[i];
+          written += down * sum[i];
           dsum[i] += step.b[j] * down;
         }
         if (Kind::decay != NO_DECAY) down *= w;
         if (Kind::old) down += step.q[j] * dout[i];
         store(g + at, down);
       }
+      dq[r] = query, dk[r] = key, dwj[r] = decay, db[r] = written;
     }
+    for (int r = n; r < kLanes; r++) dq[r] = dk[r] = dwj[r] = db[r] = Vec{};
     accumulate(to.q ? to.q + first : nullptr, lane_sums(dq), n);
     accumulate(to.k ? to.k + first : nullptr, lane_sums(dk), n);
     if constexpr (Kind::decay == VECTOR_DECAY)
@@ -63,13 +66,17 @@ THROUGHTIME_INLINE void retreat(float* g, const float* before, const float* now,
   if constexpr (Kind::low_rank)
     for (int64_t first = 0; first < keys; first += kLanes) {
       const int n = (int)least(kLanes, keys - first);
-      Vec da[kLanes] = {};
-      for (int r = 0; r < n; r++)
+      Vec da[kLanes];
+      for (int r = 0; r < n; r++) {
+        Vec read = {};
         for (int i = 0; i < V; i++) {
           const int64_t at = (first + r) * W + i * kLanes;
-          da[r] += dsum[i] * load(before + at);
+          read += dsum[i] * load(before + at);
           store(g + at, load(g + at) + step.a[first + r] * dsum[i]);
         }
+        da[r] = read;
+      }
+      for (int r = n; r < kLanes; r++) da[r] = Vec{};
       accumulate(to.a ? to.a + first : nullptr, lane_sums(da), n);
     }
 }

@@ -2,7 +2,7 @@ import { applyFused } from "../tensor/apply.js";
 import { defineFused, sameShape, showShape, size, type CaseInput, type Fused, type MaybeTensor, type Shape } from "../tensor/op.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { add, affine, div, mul, sqrt, square, sub } from "./elementwise.js";
-import { mean } from "./reduce.js";
+import { mean, sum } from "./reduce.js";
 
 /** The kernel reads ints [rows, features] and floats [eps], and saves the mean and 1 / deviation of each row: [2, rows]. */
 const layerNormOp: Fused<{ eps: number }> = defineFused({
@@ -58,4 +58,15 @@ export function layerNorm(
   { eps = 1e-5 }: { readonly eps?: number } = {},
 ): Tensor {
   return applyFused(layerNormOp, [x, weight, bias], { eps })[0];
+}
+
+/** x / sqrt(sum of squares + eps) over the last axis: length 1. */
+export const unit = (x: Tensor, eps = 1e-12): Tensor => div(x, sqrt(affine(sum(square(x), { axis: -1, keepDims: true }), 1, eps)));
+
+/**
+ * x / sqrt(mean of squares + eps) * weight over the last axis (Zhang & Sennrich 2019). x is [..., C]; weight is [C] or null.
+ */
+export function rmsNorm(x: Tensor, weight: MaybeTensor = null, { eps = 1e-5 }: { readonly eps?: number } = {}): Tensor {
+  const normal = div(x, sqrt(affine(mean(square(x), { axis: -1, keepDims: true }), 1, eps)));
+  return weight ? mul(normal, weight) : normal;
 }

@@ -5,6 +5,7 @@ import { haste } from "./adapters/haste.js";
 import { hopfield } from "./adapters/hopfield.js";
 import { jordan } from "./adapters/jordan.js";
 import { keras } from "./adapters/keras.js";
+import { matrix } from "./adapters/matrix.js";
 import { minimal } from "./adapters/minimal.js";
 import { onnx } from "./adapters/onnx.js";
 import { peephole } from "./adapters/peephole.js";
@@ -13,7 +14,7 @@ import { training } from "./adapters/training.js";
 import { familyOf, GoldenCase, type Found, type Place, type Values } from "./case.js";
 
 const adapters = new Map(
-  [torch, jordan, peephole, haste, keras, onnx, convlstm, hopfield, training, minimal].flatMap((adapter) =>
+  [torch, jordan, peephole, haste, keras, onnx, convlstm, hopfield, training, minimal, matrix].flatMap((adapter) =>
     adapter.families.map((family) => [family, adapter] as const),
   ),
 );
