@@ -7,6 +7,7 @@ import { jordan } from "./adapters/jordan.js";
 import { keras } from "./adapters/keras.js";
 import { matrix } from "./adapters/matrix.js";
 import { minimal } from "./adapters/minimal.js";
+import { mlstm } from "./adapters/mlstm.js";
 import { onnx } from "./adapters/onnx.js";
 import { peephole } from "./adapters/peephole.js";
 import { torch } from "./adapters/torch.js";
@@ -14,7 +15,7 @@ import { training } from "./adapters/training.js";
 import { familyOf, GoldenCase, type Found, type Place, type Values } from "./case.js";
 
 const adapters = new Map(
-  [torch, jordan, peephole, haste, keras, onnx, convlstm, hopfield, training, minimal, matrix].flatMap((adapter) =>
+  [torch, jordan, peephole, haste, keras, onnx, convlstm, hopfield, training, minimal, matrix, mlstm].flatMap((adapter) =>
     adapter.families.map((family) => [family, adapter] as const),
   ),
 );
