@@ -36,6 +36,7 @@ export { elmanTanh, elmanRelu, elmanCell, type ElmanCell } from "./cells/elman.j
 export { lstm, lstmCell, type LSTMCell, type LSTMVariant } from "./cells/lstm.js";
 export { gru, gruBefore, gruWrite, gruBeforeWrite, gruCell, type GRUCell, type GRUVariant } from "./cells/gru.js";
 export { mgu } from "./cells/mgu.js";
+export { slstm } from "./cells/slstm.js";
 export { indrnnRelu, indrnnTanh } from "./cells/indrnn.js";
 export type { Activation, CellActivations } from "./cells/activation.js";
 export { convLSTMStep, type ConvLSTMStates } from "./cells/convlstm.js";

@@ -12,6 +12,7 @@
 #include "../cells/gru_before.h"
 #include "../cells/lstm.h"
 #include "../cells/mgu.h"
+#include "../cells/slstm.h"
 #include "staged_backward.h"
 #include "staged_forward.h"
 #include "sweep_backward.h"
@@ -71,6 +72,7 @@ const KernelEntry entries[] = {
     PLAIN("gru_before", GruBefore<false>, GruBefore<false>),
     STAGED("gru_before_write", GruBefore<true>),
     STAGED("mgu", Mgu),
+    STAGED("slstm", Slstm),
 };
 
 }  // namespace

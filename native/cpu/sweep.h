@@ -10,7 +10,7 @@ namespace throughtime {
 namespace {
 
 // Inputs before the update masks, one a state, and the initial states; the last of them, ids, makes x a table of W x.
-constexpr int OPTIONS = 15, IDS = 14, MAX_STATES = 2;
+constexpr int OPTIONS = 15, IDS = 14, MAX_STATES = 4;
 
 // Whether forward saves the states alone, so that backward computes again what the cell keeps; plain sweeps only.
 THROUGHTIME_INLINE bool is_checkpointed(const Args& args, int states) { return args.ints[12 + 2 * states] != 0; }

@@ -43,6 +43,8 @@ export interface CellSpec<G extends string, S extends string, V extends string =
     readonly gates: readonly G[];
     of(wx: Record<G, Tensor>, rh: Record<G, Tensor>, state: Record<S, Tensor>): Tensor;
   };
+  /** States that are never negative, such as normalisers: examples keep to that. */
+  readonly positive?: readonly S[];
   /** False for a cell that is always composed of its ops: no kernels are looked for. */
   readonly fused?: boolean;
   /**

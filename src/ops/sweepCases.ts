@@ -108,7 +108,9 @@ function example(cell: CellSpec<string, string, string>, parts: Parts): Case<Swe
   const each = (make: (last: number, i: number) => CaseInput) =>
     Object.fromEntries(cell.states.map((s, i) => [s, make(s === "h" ? width : hidden, i)]));
   const update = has("zoneout") ? each((last, i) => mask([i === 0 ? n : 1, steps, last])) : {};
-  const initial = state ? each((last) => ({ shape: [n, last] })) : {};
+  const initial = state
+    ? each((last, i) => ({ shape: [n, last], ...(cell.positive?.includes(cell.states[i]) && { low: 0.5, high: 1.5 }) }))
+    : {};
   const attrs: SweepAttrs = {
     reverse,
     ...(checkpoint && { checkpoint }),
