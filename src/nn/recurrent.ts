@@ -16,6 +16,7 @@ import type { Tensor } from "../tensor/tensor.js";
 import { BatchNorm1d } from "./batchNorm.js";
 import { checkLengths } from "./lengths.js";
 import { checkMasks, drawMasks, type Masks, type MaskSizes } from "./masks.js";
+import { ofHeads } from "./heads.js";
 import { lookedUp, productTable, type Lookup } from "./lookup.js";
 import { inference } from "./mode.js";
 import { Module, place, type Placement } from "./module.js";
@@ -302,7 +303,7 @@ export abstract class Recurrent<S extends string> extends Module {
         ids,
         weightIh,
         biasIh,
-        weightHh: masks.weight ? mul(weightHh, masks.weight[index]) : weightHh,
+        weightHh: ofHeads(masks.weight ? mul(weightHh, masks.weight[index]) : weightHh, structure.heads ?? 1),
         biasHh: parameter("bias_hh"),
         lengths,
         gainHh: parameter("gain_hh"),

@@ -19,6 +19,8 @@ export interface Structure {
   readonly norms?: readonly ("ih" | "hh" | "c")[];
   readonly carryNormalised?: boolean;
   readonly cellClip?: number;
+  /** Units hear only those of their head: weight_hh is [gates * H, H / heads]. Default 1. */
+  readonly heads?: number;
   /** The biases there are. Default both. */
   readonly biases?: readonly ("ih" | "hh")[];
   /** What the biases of the forget gate add up to at first. Default: drawn as the others. */
@@ -40,7 +42,7 @@ interface Settings extends TensorOptions {
 export function drawParameters(
   cell: Cell,
   { inputs, hidden, bias }: { readonly inputs: number; readonly hidden: number; readonly bias: boolean },
-  { projection, vectors = "weight_unit", norms = [], biases = ["ih", "hh"], forgetBias, recurrentRange }: Structure,
+  { projection, vectors = "weight_unit", norms = [], biases = ["ih", "hh"], forgetBias, recurrentRange, heads = 1 }: Structure,
   settings: Settings,
 ): [string, Tensor][] {
   const rows = cell.gates.length * hidden;
@@ -49,7 +51,7 @@ export function drawParameters(
   const draw = (shape: readonly number[], within = range) => uniform(shape, { ...settings, ...within, requiresGrad: true });
   const list: [string, Tensor][] = [
     ["weight_ih", draw([rows, inputs])],
-    ["weight_hh", draw(cell.recurrent === "diagonal" ? [rows] : [rows, width], recurrentRange)],
+    ["weight_hh", draw(cell.recurrent === "diagonal" ? [rows] : [rows, width / heads], recurrentRange)],
   ];
   const forget = cell.gates.indexOf("f");
   if (bias)

@@ -10,12 +10,13 @@ import { minimal } from "./adapters/minimal.js";
 import { mlstm } from "./adapters/mlstm.js";
 import { onnx } from "./adapters/onnx.js";
 import { peephole } from "./adapters/peephole.js";
+import { slstm } from "./adapters/slstm.js";
 import { torch } from "./adapters/torch.js";
 import { training } from "./adapters/training.js";
 import { familyOf, GoldenCase, type Found, type Place, type Values } from "./case.js";
 
 const adapters = new Map(
-  [torch, jordan, peephole, haste, keras, onnx, convlstm, hopfield, training, minimal, matrix, mlstm].flatMap((adapter) =>
+  [torch, jordan, peephole, haste, keras, onnx, convlstm, hopfield, training, minimal, matrix, mlstm, slstm].flatMap((adapter) =>
     adapter.families.map((family) => [family, adapter] as const),
   ),
 );
