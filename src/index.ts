@@ -15,6 +15,7 @@ export { unfold, fold, type Windows } from "./ops/unfold.js";
 export * from "./ops/reduce.js";
 export { sequenceMask, reverseSequence } from "./ops/sequence.js";
 export { scan, maxScan, type ScanOptions, type Scanned } from "./ops/scan.js";
+export { selectiveScan, type SelectiveScanInputs, type SelectiveScanOptions } from "./ops/selectiveScan.js";
 export { defineCell, sweep, type Cell, type CellSpec, type Stages, type SweepAttrs, type SweepInputs } from "./ops/sweep.js";
 export {
   defineOp,

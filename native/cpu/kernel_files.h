@@ -18,5 +18,6 @@
   X(conv) \
   X(step) \
   X(sweep) \
-  X(scan)
+  X(scan) \
+  X(selective_scan)
 // clang-format on

@@ -8,12 +8,13 @@ import { keras } from "./adapters/keras.js";
 import { minimal } from "./adapters/minimal.js";
 import { onnx } from "./adapters/onnx.js";
 import { peephole } from "./adapters/peephole.js";
+import { selective } from "./adapters/stateSpace.js";
 import { torch } from "./adapters/torch.js";
 import { training } from "./adapters/training.js";
 import { familyOf, GoldenCase, type Found, type Place, type Values } from "./case.js";
 
 const adapters = new Map(
-  [torch, jordan, peephole, haste, keras, onnx, convlstm, hopfield, training, minimal].flatMap((adapter) =>
+  [torch, jordan, peephole, haste, keras, onnx, convlstm, hopfield, training, minimal, selective].flatMap((adapter) =>
     adapter.families.map((family) => [family, adapter] as const),
   ),
 );
