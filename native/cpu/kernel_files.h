@@ -19,5 +19,6 @@
   X(step) \
   X(sweep) \
   X(scan) \
-  X(selective_scan)
+  X(selective_scan) \
+  X(causal_conv)
 // clang-format on
