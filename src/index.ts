@@ -16,6 +16,8 @@ export * from "./ops/reduce.js";
 export { sequenceMask, reverseSequence } from "./ops/sequence.js";
 export { scan, maxScan, type ScanOptions, type Scanned } from "./ops/scan.js";
 export { matrixScan, type MatrixScanInputs, type MatrixScanOptions, type MatrixScanned } from "./ops/matrixScan.js";
+export { selectiveScan, type SelectiveScanInputs, type SelectiveScanOptions } from "./ops/selectiveScan.js";
+export { causalConv, type CausalConvOptions } from "./ops/causalConv.js";
 export { defineCell, sweep, type Cell, type CellSpec, type Stages, type SweepAttrs, type SweepInputs } from "./ops/sweep.js";
 export {
   defineOp,

@@ -18,6 +18,8 @@
   X(conv) \
   X(step) \
   X(scan) \
+  X(selective_scan) \
+  X(causal_conv) \
   X(matrix_scan) \
   X(sweep)
 // clang-format on

@@ -1,25 +1,9 @@
 import { device, type DeviceName } from "../../src/backend/devices.js";
 import type { Computed } from "./adapter.js";
-import { convlstm } from "./adapters/convlstm.js";
-import { haste } from "./adapters/haste.js";
-import { hopfield } from "./adapters/hopfield.js";
-import { jordan } from "./adapters/jordan.js";
-import { keras } from "./adapters/keras.js";
-import { matrix } from "./adapters/matrix.js";
-import { minimal } from "./adapters/minimal.js";
-import { mlstm } from "./adapters/mlstm.js";
-import { onnx } from "./adapters/onnx.js";
-import { peephole } from "./adapters/peephole.js";
-import { slstm } from "./adapters/slstm.js";
-import { torch } from "./adapters/torch.js";
-import { training } from "./adapters/training.js";
+import * as all from "./adapters/index.js";
 import { familyOf, GoldenCase, type Found, type Place, type Values } from "./case.js";
 
-const adapters = new Map(
-  [torch, jordan, peephole, haste, keras, onnx, convlstm, hopfield, training, minimal, matrix, mlstm, slstm].flatMap((adapter) =>
-    adapter.families.map((family) => [family, adapter] as const),
-  ),
-);
+const adapters = new Map(Object.values(all).flatMap((adapter) => adapter.families.map((family) => [family, adapter] as const)));
 
 /** What became of one case on one device. */
 export interface Result {

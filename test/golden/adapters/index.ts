@@ -1,0 +1,14 @@
+export { convlstm } from "./convlstm.js";
+export { haste } from "./haste.js";
+export { hopfield } from "./hopfield.js";
+export { jordan } from "./jordan.js";
+export { keras } from "./keras.js";
+export { matrix } from "./matrix.js";
+export { minimal } from "./minimal.js";
+export { mlstm } from "./mlstm.js";
+export { onnx } from "./onnx.js";
+export { peephole } from "./peephole.js";
+export { slstm } from "./slstm.js";
+export { torch } from "./torch.js";
+export { training } from "./training.js";
+export { selective } from "./stateSpace.js";
