@@ -6,3 +6,8 @@ export { Jordan, type JordanOptions, type JordanState } from "./jordan.js";
 export { CellLayer, type CellLayerOptions } from "./cellLayer.js";
 export { MinGRU, MinLSTM, type MinRecurrentOptions, type MinRecurrentState } from "./minGru.js";
 export { SLSTM, type SLSTMOptions, type SLSTMState } from "./slstm.js";
+export type { HeadedOptions } from "./headed.js";
+export { LinearAttention, type LinearAttentionState } from "./linearAttention.js";
+export { RetNet, type RetentionState } from "./retnet.js";
+export { GLA, type GLAOptions, type GLAState } from "./gla.js";
+export { DeltaNet, GatedDeltaNet, type DeltaNetOptions, type DeltaNetState } from "./deltaNet.js";

@@ -31,8 +31,8 @@ export interface MatrixMemoryState {
  * i = exp(i~), neither of which is ever computed as it stands:
  *
  *     m_t = max(log f_t + m_{t-1}, i~_t)        f'_t = exp(log f_t + m_{t-1} - m_t)        i'_t = exp(i~_t - m_t)
- *     C_t = f'_t C_{t-1} + i'_t k_t v_t'        n_t = f'_t n_{t-1} + i'_t k_t
- *     h_t = C_t' q_t / (max(|n_t . q_t|, exp(-m_t)) + eps)
+ *     C_t = f'_t C_{t-1} + i'_t k_t v_t^T        n_t = f'_t n_{t-1} + i'_t k_t
+ *     h_t = C_t^T q_t / (max(|n_t . q_t|, exp(-m_t)) + eps)
  *
  * @returns h [N, T, H, V], zero behind each row's end, and the state after it. @throws on shapes that do not fit.
  */
