@@ -5,3 +5,4 @@ export { IndRNN, type IndRNNOptions } from "./indrnn.js";
 export { Jordan, type JordanOptions, type JordanState } from "./jordan.js";
 export { CellLayer, type CellLayerOptions } from "./cellLayer.js";
 export { MinGRU, MinLSTM, type MinRecurrentOptions, type MinRecurrentState } from "./minGru.js";
+export { Mamba, type MambaOptions, type MambaState } from "./mamba.js";
