@@ -1,5 +1,7 @@
 import type { Backend } from "../src/backend/backend.js";
-import { DeltaNet, GatedDeltaNet, Generator, GLA, LinearAttention, MinGRU, MinLSTM, RetNet, type ScanLayer } from "../src/index.js";
+import * as nn from "../src/nn/layers.js";
+import type { ScanLayer } from "../src/nn/scanLayer.js";
+import type { Generator } from "../src/tensor/random.js";
 
 export interface Where {
   readonly device: Backend;
@@ -9,15 +11,18 @@ export interface Where {
 
 /** Every layer whose recurrence is linear, with each of its options; all take 6 numbers a step. */
 export const scanVariants: Readonly<Record<string, (where: Where) => ScanLayer<string>>> = {
-  MinGRU: (where) => new MinGRU(6, 5, where),
-  "MinGRU, bias, output": (where) => new MinGRU(6, 9, { bias: true, outputSize: 4, ...where }),
-  MinLSTM: (where) => new MinLSTM(6, 5, where),
-  "MinLSTM, bias, output": (where) => new MinLSTM(6, 9, { bias: true, outputSize: 4, ...where }),
-  LinearAttention: (where) => new LinearAttention(6, { heads: 2, ...where }),
-  "LinearAttention, sizes": (where) => new LinearAttention(6, { heads: 3, keySize: 5, valueSize: 4, ...where }),
-  RetNet: (where) => new RetNet(6, { heads: 2, ...where }),
-  GLA: (where) => new GLA(6, { heads: 1, gateRank: 2, ...where }),
-  DeltaNet: (where) => new DeltaNet(6, { heads: 2, ...where }),
-  "DeltaNet, convolution": (where) => new DeltaNet(6, { heads: 2, convKernel: 2, keySize: 4, valueSize: 5, ...where }),
-  GatedDeltaNet: (where) => new GatedDeltaNet(6, { heads: 3, ...where }),
+  MinGRU: (where) => new nn.MinGRU(6, 5, where),
+  "MinGRU, bias, output": (where) => new nn.MinGRU(6, 9, { bias: true, outputSize: 4, ...where }),
+  MinLSTM: (where) => new nn.MinLSTM(6, 5, where),
+  "MinLSTM, bias, output": (where) => new nn.MinLSTM(6, 9, { bias: true, outputSize: 4, ...where }),
+  LinearAttention: (where) => new nn.LinearAttention(6, { heads: 2, ...where }),
+  "LinearAttention, sizes": (where) => new nn.LinearAttention(6, { heads: 3, keySize: 5, valueSize: 4, ...where }),
+  RetNet: (where) => new nn.RetNet(6, { heads: 2, ...where }),
+  GLA: (where) => new nn.GLA(6, { heads: 1, gateRank: 2, ...where }),
+  DeltaNet: (where) => new nn.DeltaNet(6, { heads: 2, ...where }),
+  "DeltaNet, convolution": (where) => new nn.DeltaNet(6, { heads: 2, convKernel: 2, keySize: 4, valueSize: 5, ...where }),
+  GatedDeltaNet: (where) => new nn.GatedDeltaNet(6, { heads: 3, ...where }),
+  Mamba: (where) => new nn.Mamba(6, where),
+  "Mamba, all options": (where) =>
+    new nn.Mamba(6, { stateSize: 3, convKernel: 2, expand: 1, timeStepRank: 4, bias: true, convBias: false, ...where }),
 };

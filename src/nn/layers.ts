@@ -11,3 +11,4 @@ export { LinearAttention, type LinearAttentionState } from "./linearAttention.js
 export { RetNet, type RetentionState } from "./retnet.js";
 export { GLA, type GLAOptions, type GLAState } from "./gla.js";
 export { DeltaNet, GatedDeltaNet, type DeltaNetOptions, type DeltaNetState } from "./deltaNet.js";
+export { Mamba, type MambaOptions, type MambaState } from "./mamba.js";
