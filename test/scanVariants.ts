@@ -25,4 +25,8 @@ export const scanVariants: Readonly<Record<string, (where: Where) => ScanLayer<s
   Mamba: (where) => new nn.Mamba(6, where),
   "Mamba, all options": (where) =>
     new nn.Mamba(6, { stateSize: 3, convKernel: 2, expand: 1, timeStepRank: 4, bias: true, convBias: false, ...where }),
+  MLSTM: (where) => new nn.MLSTM(6, { heads: 2, ...where }),
+  "MLSTM, all options": (where) => new nn.MLSTM(6, { heads: 4, convKernel: 2, projFactor: 1, blockSize: 8, ...where }),
+  SLSTMBlock: (where) => new nn.SLSTMBlock(6, { heads: 2, ...where }),
+  "SLSTMBlock, all options": (where) => new nn.SLSTMBlock(6, { heads: 3, convKernel: 3, depth: 1, ...where }),
 };

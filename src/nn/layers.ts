@@ -12,3 +12,6 @@ export { RetNet, type RetentionState } from "./retnet.js";
 export { GLA, type GLAOptions, type GLAState } from "./gla.js";
 export { DeltaNet, GatedDeltaNet, type DeltaNetOptions, type DeltaNetState } from "./deltaNet.js";
 export { Mamba, type MambaOptions, type MambaState } from "./mamba.js";
+export { MLSTM, type MLSTMOptions, type MLSTMState } from "./mlstm.js";
+export { SLSTMBlock, type SLSTMBlockOptions, type SLSTMBlockState } from "./slstmBlock.js";
+export { XLSTM, type XLSTMOptions, type XLSTMState } from "./xlstm.js";
