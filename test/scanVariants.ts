@@ -1,5 +1,5 @@
 import type { Backend } from "../src/backend/backend.js";
-import { Generator, MinGRU, MinLSTM, type ScanLayer } from "../src/index.js";
+import { Generator, Mamba, MinGRU, MinLSTM, type ScanLayer } from "../src/index.js";
 
 export interface Where {
   readonly device: Backend;
@@ -13,4 +13,7 @@ export const scanVariants: Readonly<Record<string, (where: Where) => ScanLayer<s
   "MinGRU, bias, output": (where) => new MinGRU(6, 9, { bias: true, outputSize: 4, ...where }),
   MinLSTM: (where) => new MinLSTM(6, 5, where),
   "MinLSTM, bias, output": (where) => new MinLSTM(6, 9, { bias: true, outputSize: 4, ...where }),
+  Mamba: (where) => new Mamba(6, where),
+  "Mamba, all options": (where) =>
+    new Mamba(6, { stateSize: 3, convKernel: 2, expand: 1, timeStepRank: 4, bias: true, convBias: false, ...where }),
 };

@@ -6,3 +6,4 @@ export { Jordan, type JordanOptions, type JordanState } from "./jordan.js";
 export { CellLayer, type CellLayerOptions } from "./cellLayer.js";
 export { MinGRU, MinLSTM, type MinRecurrentOptions, type MinRecurrentState } from "./minGru.js";
 export { SLSTM, type SLSTMOptions, type SLSTMState } from "./slstm.js";
+export { Mamba, type MambaOptions, type MambaState } from "./mamba.js";
