@@ -17,6 +17,7 @@ export { sequenceMask, reverseSequence } from "./ops/sequence.js";
 export { scan, maxScan, type ScanOptions, type Scanned } from "./ops/scan.js";
 export { matrixScan, type MatrixScanInputs, type MatrixScanOptions, type MatrixScanned } from "./ops/matrixScan.js";
 export { selectiveScan, type SelectiveScanInputs, type SelectiveScanOptions } from "./ops/selectiveScan.js";
+export { ssdAttention } from "./ops/ssd.js";
 export { causalConv, type CausalConvOptions } from "./ops/causalConv.js";
 export { defineCell, sweep, type Cell, type CellSpec, type Stages, type SweepAttrs, type SweepInputs } from "./ops/sweep.js";
 export {
@@ -49,7 +50,7 @@ export type { Precision } from "./ops/precision.js";
 export { Embedding, type EmbeddingOptions } from "./nn/embedding.js";
 export type { Lookup } from "./nn/lookup.js";
 export { Conv1d, Conv2d, type ConvLayerOptions } from "./nn/conv.js";
-export { LayerNorm, type LayerNormOptions } from "./nn/norm.js";
+export { LayerNorm, RMSNorm, type LayerNormOptions } from "./nn/norm.js";
 export { BatchNorm1d, type BatchNormOptions } from "./nn/batchNorm.js";
 export { AdaptiveSoftmax, type AdaptiveSoftmaxOptions } from "./nn/adaptiveSoftmax.js";
 export { Dropout, LockedDropout } from "./nn/dropout.js";

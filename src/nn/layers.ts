@@ -7,3 +7,12 @@ export { CellLayer, type CellLayerOptions } from "./cellLayer.js";
 export { MinGRU, MinLSTM, type MinRecurrentOptions, type MinRecurrentState } from "./minGru.js";
 export { SLSTM, type SLSTMOptions, type SLSTMState } from "./slstm.js";
 export { Mamba, type MambaOptions, type MambaState } from "./mamba.js";
+export { Mamba2, type Mamba2Options, type Mamba2State } from "./mamba2.js";
+export {
+  RWKV7ChannelMix,
+  RWKV7TimeMix,
+  type RWKV7ChannelMixOptions,
+  type RWKV7ForwardOptions,
+  type RWKV7TimeMixOptions,
+  type RWKV7TimeMixState,
+} from "./rwkv7.js";

@@ -1,4 +1,4 @@
-import { layerNorm } from "../ops/norm.js";
+import { layerNorm, rmsNorm } from "../ops/norm.js";
 import { checkCount, checkNumber, checkOptions } from "../tensor/check.js";
 import { ones, zeros } from "../tensor/create.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -35,5 +35,29 @@ export class LayerNorm extends Module {
   /** [..., features] -> [..., features] */
   forward(x: Tensor): Tensor {
     return layerNorm(x, this.weight, this.bias, { eps: this.eps });
+  }
+}
+
+/** Normalisation by the root mean square of the last axis alone (Zhang & Sennrich 2019). Parameter `weight` (ones). */
+export class RMSNorm extends Module {
+  readonly weight: Tensor | null;
+  readonly eps: number;
+
+  constructor(
+    readonly features: number,
+    options: LayerNormOptions = {},
+  ) {
+    super();
+    checkOptions("RMSNorm", options, ["eps", "affine", "device", "dtype"]);
+    checkCount("RMSNorm", "features", features);
+    const { eps = 1e-5, affine = true } = options;
+    checkNumber("RMSNorm", "eps", eps, 0);
+    this.eps = eps;
+    this.weight = affine ? ones([features], { requiresGrad: true, ...place(options) }) : null;
+  }
+
+  /** [..., features] -> [..., features] */
+  forward(x: Tensor): Tensor {
+    return rmsNorm(x, this.weight, { eps: this.eps });
   }
 }
