@@ -20,6 +20,7 @@ export { deltaRule, type DeltaRuleInputs } from "./ops/deltaRule.js";
 export { matrixMemory, type MatrixMemoryInputs, type MatrixMemoryState } from "./ops/mlstm.js";
 export { matrixScan, type MatrixScanInputs, type MatrixScanOptions, type MatrixScanned } from "./ops/matrixScan.js";
 export { selectiveScan, type SelectiveScanInputs, type SelectiveScanOptions } from "./ops/selectiveScan.js";
+export { ssdAttention } from "./ops/ssd.js";
 export { causalConv, type CausalConvOptions } from "./ops/causalConv.js";
 export { defineCell, sweep, type Cell, type CellSpec, type Stages, type SweepAttrs, type SweepInputs } from "./ops/sweep.js";
 export {

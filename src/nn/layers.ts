@@ -15,3 +15,12 @@ export { Mamba, type MambaOptions, type MambaState } from "./mamba.js";
 export { MLSTM, type MLSTMOptions, type MLSTMState } from "./mlstm.js";
 export { SLSTMBlock, type SLSTMBlockOptions, type SLSTMBlockState } from "./slstmBlock.js";
 export { XLSTM, type XLSTMOptions, type XLSTMState } from "./xlstm.js";
+export { Mamba2, type Mamba2Options, type Mamba2State } from "./mamba2.js";
+export {
+  RWKV7ChannelMix,
+  RWKV7TimeMix,
+  type RWKV7ChannelMixOptions,
+  type RWKV7ForwardOptions,
+  type RWKV7TimeMixOptions,
+  type RWKV7TimeMixState,
+} from "./rwkv7.js";

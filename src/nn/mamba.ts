@@ -140,8 +140,8 @@ export class Mamba extends ScanLayer<"conv" | "ssm"> {
 /** The state of Mamba. */
 export type MambaState = ScanState<"conv" | "ssm">;
 
-/** Biases whose softplus is a step size between `least`, or 1e-4 if that is more, and `most`, uniform in its logarithm. */
-function drawStepBias(count: number, least: number, most: number, generator: Generator | undefined): Float64Array {
+/** @internal Biases whose softplus is a step size between `least`, or 1e-4 if that is more, and `most`, uniform in its logarithm. */
+export function drawStepBias(count: number, least: number, most: number, generator: Generator | undefined): Float64Array {
   using logarithms = uniform([count], {
     low: Math.log(least),
     high: Math.log(most),

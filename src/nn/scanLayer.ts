@@ -42,6 +42,15 @@ export abstract class ScanLayer<S extends string> extends Module {
    * @throws on a wrong shape, length or option.
    */
   forward(x: Tensor, options: SequenceOptions<ScanState<S>> = {}): { output: Tensor; state: ScanState<S> } {
+    return this.through(x, options, (input) => this.run(input));
+  }
+
+  /** `forward`, by a recurrence that may return more than its output and state. */
+  protected through<M extends object>(
+    x: Tensor,
+    options: SequenceOptions<ScanState<S>>,
+    run: (input: ScanInput<S>) => M & { readonly output: Tensor; readonly state: Record<S, Tensor> },
+  ): M & { output: Tensor; state: ScanState<S> } {
     const where = `${this.constructor.name}.forward`;
     checkOptions(where, options, ["state", "lengths"]);
     checkSequence(where, x, this.inputSize);
@@ -53,9 +62,9 @@ export abstract class ScanLayer<S extends string> extends Module {
       const given = Object.fromEntries(
         shapes.map(([name, shape]) => [name, options.state ? reshape(options.state[name], [rows, ...shape]) : null]),
       ) as Record<S, MaybeTensor>;
-      const { output, state } = this.run({ x: zeroPadding(x, lengths), state: given, lengths });
+      const { output, state, ...more } = run({ x: zeroPadding(x, lengths), state: given, lengths });
       const next = Object.fromEntries(shapes.map(([name, shape]) => [name, reshape(state[name], [1, rows, ...shape])]));
-      return { output: zeroPadding(output, lengths), state: next as Record<S, Tensor> };
+      return { ...more, output: zeroPadding(output, lengths), state: next } as unknown as M & { output: Tensor; state: ScanState<S> };
     });
   }
 
