@@ -1,8 +1,8 @@
 import type { Backend } from "../src/backend/backend.js";
+import * as init from "../src/nn/init.js";
 import * as nn from "../src/nn/layers.js";
 import type { ScanLayer } from "../src/nn/scanLayer.js";
 import type { Generator } from "../src/tensor/random.js";
-import { Generator, init, Mamba, Mamba2, MinGRU, MinLSTM, RWKV7ChannelMix, RWKV7TimeMix, type ScanLayer } from "../src/index.js";
 
 export interface Where {
   readonly device: Backend;
@@ -13,7 +13,7 @@ export interface Where {
 const ranks = { decayRank: 2, rateRank: 3, valueRank: 2, gateRank: 4 };
 
 /** Where products of low rank start as zero, they are given something to say. */
-function lively(layer: RWKV7TimeMix): RWKV7TimeMix {
+function lively(layer: nn.RWKV7TimeMix): nn.RWKV7TimeMix {
   for (const t of [layer.w1, layer.a1, layer.g1]) init.identity(t, { scale: 0.5 });
   return layer;
 }
@@ -38,10 +38,9 @@ export const scanVariants: Readonly<Record<string, (where: Where) => ScanLayer<s
   "MLSTM, all options": (where) => new nn.MLSTM(6, { heads: 4, convKernel: 2, projFactor: 1, blockSize: 8, ...where }),
   SLSTMBlock: (where) => new nn.SLSTMBlock(6, { heads: 2, ...where }),
   "SLSTMBlock, all options": (where) => new nn.SLSTMBlock(6, { heads: 3, convKernel: 3, depth: 1, ...where }),
-    new Mamba(6, { stateSize: 3, convKernel: 2, expand: 1, timeStepRank: 4, bias: true, convBias: false, ...where }),
-  Mamba2: (where) => new Mamba2(6, { headSize: 4, stateSize: 3, ...where }),
+  Mamba2: (where) => new nn.Mamba2(6, { headSize: 4, stateSize: 3, ...where }),
   "Mamba2, all options": (where) =>
-    new Mamba2(6, {
+    new nn.Mamba2(6, {
       headSize: 3,
       stateSize: 5,
       groups: 2,
@@ -52,8 +51,8 @@ export const scanVariants: Readonly<Record<string, (where: Where) => ScanLayer<s
       eps: 1e-3,
       ...where,
     }),
-  RWKV7TimeMix: (where) => lively(new RWKV7TimeMix(6, { headSize: 3, ...ranks, ...where })),
-  "RWKV7TimeMix, second layer": (where) => lively(new RWKV7TimeMix(6, { headSize: 2, layer: 1, layers: 3, ...ranks, ...where })),
-  RWKV7ChannelMix: (where) => new RWKV7ChannelMix(6, where),
-  "RWKV7ChannelMix, hidden": (where) => new RWKV7ChannelMix(6, { hiddenSize: 5, layer: 1, layers: 3, ...where }),
+  RWKV7TimeMix: (where) => lively(new nn.RWKV7TimeMix(6, { headSize: 3, ...ranks, ...where })),
+  "RWKV7TimeMix, second layer": (where) => lively(new nn.RWKV7TimeMix(6, { headSize: 2, layer: 1, layers: 3, ...ranks, ...where })),
+  RWKV7ChannelMix: (where) => new nn.RWKV7ChannelMix(6, where),
+  "RWKV7ChannelMix, hidden": (where) => new nn.RWKV7ChannelMix(6, { hiddenSize: 5, layer: 1, layers: 3, ...where }),
 };
