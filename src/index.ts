@@ -112,6 +112,12 @@ export {
   type SampleOptions,
 } from "./models/languageModel.js";
 export type { SamplingOptions } from "./models/sampling.js";
+export { CausalLM, type CausalLMForwardOptions, type CausalLMOptions } from "./models/causalLM.js";
+export type { GenerateOptions } from "./models/generate.js";
+export type { Tokenizer } from "./models/tokenizer.js";
+export { MambaForCausalLM, type MambaConfig } from "./models/mamba.js";
+export { Mamba2ForCausalLM, type Mamba2Config } from "./models/mamba2.js";
+export { RWKV7ForCausalLM, type RWKV7Config } from "./models/rwkv7.js";
 export { Optimizer, type Entry, type OptimizerState } from "./train/optimizer.js";
 export * from "./train/optimizers.js";
 export * as schedules from "./train/schedules.js";
@@ -164,6 +170,7 @@ export {
   type TensorToWrite,
 } from "./io/safetensors.js";
 export { loadLanguageModel, describeLanguageModel, type LoadedLanguageModel } from "./io/languageModel.js";
+export { fromPretrained, savePretrained, type FromPretrainedOptions, type SavePretrainedOptions } from "./io/pretrained.js";
 export type { Json } from "./io/metadata.js";
 export { fromKeras, type KerasWeights } from "./io/keras.js";
 export { readKeras, type KerasLayer, type ReadKerasOptions } from "./io/kerasFile.js";

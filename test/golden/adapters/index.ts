@@ -12,3 +12,4 @@ export { slstm } from "./slstm.js";
 export { torch } from "./torch.js";
 export { training } from "./training.js";
 export { selective } from "./stateSpace.js";
+export { pretrained } from "./pretrained.js";
