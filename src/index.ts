@@ -15,10 +15,15 @@ export { unfold, fold, type Windows } from "./ops/unfold.js";
 export * from "./ops/reduce.js";
 export { sequenceMask, reverseSequence } from "./ops/sequence.js";
 export { scan, maxScan, type ScanOptions, type Scanned } from "./ops/scan.js";
+export { layerNorm, rmsNorm, unit } from "./ops/norm.js";
+export { deltaRule, type DeltaRuleInputs } from "./ops/deltaRule.js";
+export { matrixMemory, type MatrixMemoryInputs, type MatrixMemoryState } from "./ops/mlstm.js";
 export { matrixScan, type MatrixScanInputs, type MatrixScanOptions, type MatrixScanned } from "./ops/matrixScan.js";
 export { selectiveScan, type SelectiveScanInputs, type SelectiveScanOptions } from "./ops/selectiveScan.js";
 export { ssdAttention } from "./ops/ssd.js";
 export { causalConv, type CausalConvOptions } from "./ops/causalConv.js";
+export { sru, type SruInputs } from "./ops/sru.js";
+export { wkv4, type Wkv4Inputs } from "./ops/wkv4.js";
 export { defineCell, sweep, type Cell, type CellSpec, type Stages, type SweepAttrs, type SweepInputs } from "./ops/sweep.js";
 export {
   defineOp,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { device, GRU, IndRNN, LSTM, MGU, noGrad, RNN, scope, sum, tensor, type Tensor } from "../src/index.js";
+import { device, GRU, IndRNN, LSTM, MGU, noGrad, RNN, scope, SLSTM, sum, tensor, type Tensor } from "../src/index.js";
 import { mul } from "../src/ops/elementwise.js";
 import { concat, slice } from "../src/ops/movement.js";
 import { Generator, uniform } from "../src/tensor/random.js";
@@ -21,6 +21,8 @@ const layers: Record<string, Make> = {
   "LSTM layer norm": (i, h, o) => new LSTM(i, h, { ...o, layerNorm: true }),
   MGU: (i, h, o) => new MGU(i, h, o),
   IndRNN: (i, h, o) => new IndRNN(i, h, o),
+  SLSTM: (i, h, o) => new SLSTM(i, h, o),
+  "SLSTM, heads": (i, h, o) => new SLSTM(i, h, { ...o, heads: h }),
 };
 
 // float32 sums of at most a few hundred terms of order one.

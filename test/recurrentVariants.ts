@@ -1,4 +1,20 @@
-import { add, CellLayer, defineCell, GRU, IndRNN, Jordan, LSTM, MGU, mul, RNN, scale, sigmoid, tanh, type Tensor } from "../src/index.js";
+import {
+  add,
+  CellLayer,
+  defineCell,
+  GRU,
+  IndRNN,
+  Jordan,
+  LSTM,
+  MGU,
+  mul,
+  RNN,
+  scale,
+  sigmoid,
+  SLSTM,
+  tanh,
+  type Tensor,
+} from "../src/index.js";
 import type { Recurrent, RecurrentOptions } from "../src/nn/recurrent.js";
 
 /** A recurrent layer of some kind with some options, made over common ones. */
@@ -28,6 +44,7 @@ const layers: Readonly<Record<string, (i: number, h: number, options: Options) =
   GRU: (i, h, o) => new GRU(i, h, o),
   MGU: (i, h, o) => new MGU(i, h, o),
   IndRNN: (i, h, o) => new IndRNN(i, h, o),
+  SLSTM: (i, h, o) => new SLSTM(i, h, o),
   Jordan: (i, h, o) => new Jordan(i, h, { outputSize: 3, ...o }),
   CellLayer: (i, h, o) => new CellLayer(leaky, { inputSize: i, hiddenSize: h, ...o }),
 };
@@ -52,6 +69,7 @@ const axes: Readonly<Record<string, readonly Options[]>> = {
   GRU: [{ reset: "before" }, { update: "write" }, { layerNorm: true }, { activation: "relu" }, { recurrentActivation: "hardSigmoid" }],
   MGU: [],
   IndRNN: [{ nonlinearity: "tanh" }, { layerNorm: true }],
+  SLSTM: [],
   Jordan: [{ nonlinearity: "relu" }, { outputActivation: "tanh" }, { outputActivation: "sigmoid" }],
   CellLayer: [],
 };
@@ -65,7 +83,7 @@ const random: readonly Options[] = [
   { zoneout: 0.3 },
   { weightDrop: 0.3 },
 ];
-const withoutCandidate = ["RNN", "IndRNN", "Jordan"];
+const withoutCandidate = ["RNN", "IndRNN", "SLSTM", "Jordan"];
 
 const show = (options: Options) =>
   Object.entries(options).flatMap(([key, value]) => (value === true ? [key] : [`${key} ${JSON.stringify(value).replaceAll('"', "")}`]));

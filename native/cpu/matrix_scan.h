@@ -1,5 +1,5 @@
 // The linear recurrence of a matrix in each head (src/ops/matrixScan.ts):
-//   S_t = diag(w_t) S_{t-1} + b_t (a_t' S_{t-1}) + k_t v_t'        o_t = q_t' S_t   (or q_t' S_{t-1})
+//   S_t = diag(w_t) S_{t-1} + b_t (a_t^T S_{t-1}) + k_t v_t^T        o_t = S_t^T q_t   (or S_{t-1}^T q_t)
 //
 // Columns of S never meet, so S is taken a tile of columns at a time, [K][tile], which stays in the first cache while
 // all steps pass over it. Lanes are columns. The normaliser is a tile of its own with one column, whose values are 1.

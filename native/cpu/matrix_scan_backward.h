@@ -1,6 +1,6 @@
 // Matrix scans, backward. With G_t the gradient of S_t, and D_t that of what a reads:
-//   G_t  = q_t do_t' + (what S_{t+1} hands down)          handed down: diag(w_t) G_t + a_t D_t'   D_t = G_t' b_t
-//   dq = S do    dk = G v    dv = G' k    dw_j = G_j . S_{t-1,j}    db = G (S_{t-1}' a)    da = S_{t-1} D
+//   G_t  = q_t do_t^T + (what S_{t+1} hands down)     handed down: diag(w_t) G_t + a_t D_t^T   D_t = G_t^T b_t
+//   dq = S do    dk = G v    dv = G^T k    dw_j = G_j . S_{t-1,j}    db = G (S_{t-1}^T a)    da = S_{t-1} D
 //
 // A tile of columns goes backward through chunks of steps. The states of a chunk are computed again from the state
 // before it, which a first pass forward has left. A sequence and a group of heads are one thread's, tile after tile,

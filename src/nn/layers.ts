@@ -6,7 +6,15 @@ export { Jordan, type JordanOptions, type JordanState } from "./jordan.js";
 export { CellLayer, type CellLayerOptions } from "./cellLayer.js";
 export { MinGRU, MinLSTM, type MinRecurrentOptions, type MinRecurrentState } from "./minGru.js";
 export { SLSTM, type SLSTMOptions, type SLSTMState } from "./slstm.js";
+export type { HeadedOptions } from "./headed.js";
+export { LinearAttention, type LinearAttentionState } from "./linearAttention.js";
+export { RetNet, type RetentionState } from "./retnet.js";
+export { GLA, type GLAOptions, type GLAState } from "./gla.js";
+export { DeltaNet, GatedDeltaNet, type DeltaNetOptions, type DeltaNetState } from "./deltaNet.js";
 export { Mamba, type MambaOptions, type MambaState } from "./mamba.js";
+export { MLSTM, type MLSTMOptions, type MLSTMState } from "./mlstm.js";
+export { SLSTMBlock, type SLSTMBlockOptions, type SLSTMBlockState } from "./slstmBlock.js";
+export { XLSTM, type XLSTMOptions, type XLSTMState } from "./xlstm.js";
 export { Mamba2, type Mamba2Options, type Mamba2State } from "./mamba2.js";
 export {
   RWKV7ChannelMix,
@@ -16,3 +24,7 @@ export {
   type RWKV7TimeMixOptions,
   type RWKV7TimeMixState,
 } from "./rwkv7.js";
+export { QRNN, type QRNNOptions, type QRNNState } from "./qrnn.js";
+export { SRU, type SRUOptions, type SRUState } from "./sru.js";
+export { HGRN, type HGRNOptions, type HGRNState } from "./hgrn.js";
+export { RWKV4ChannelMix, RWKV4TimeMix, type RWKV4ChannelState, type RWKV4Options, type RWKV4TimeState } from "./rwkv4.js";

@@ -1,7 +1,6 @@
-import { causalConv } from "../ops/causalConv.js";
 import { exp, neg } from "../ops/elementwise.js";
 import { linear } from "../ops/matmul.js";
-import { reshape, split } from "../ops/movement.js";
+import { split } from "../ops/movement.js";
 import { selectiveScan } from "../ops/selectiveScan.js";
 import { device } from "../backend/devices.js";
 import { checkChoice, checkCount, checkNumber, checkOptions } from "../tensor/check.js";
@@ -11,8 +10,9 @@ import { uniform, type Generator } from "../tensor/random.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { fill, like } from "./fill.js";
 import { Linear } from "./linear.js";
-import { Module, place, type Placement } from "./module.js";
+import { place, type Placement } from "./module.js";
 import { ScanLayer, type ScanInput, type ScanState } from "./scanLayer.js";
+import { ShortConv } from "./shortConv.js";
 
 export interface MambaOptions extends Placement {
   /** States S of each channel. Default 16. */
@@ -47,26 +47,6 @@ const mambaOptions = [
   "dtype",
 ] as const;
 
-/** The weights of a causal convolution of each channel by itself: `weight` [C, 1, K], `bias` [C], as torch.nn.Conv1d draws them. */
-export class DepthwiseConv extends Module {
-  readonly weight: Tensor;
-  readonly bias: Tensor | null;
-
-  constructor(channels: number, kernel: number, bias: boolean, settings: Placement & { readonly generator?: Generator }) {
-    super();
-    const bound = 1 / Math.sqrt(kernel);
-    const draw = { low: -bound, high: bound, generator: settings.generator, requiresGrad: true, ...place(settings) };
-    this.weight = uniform([channels, 1, kernel], draw);
-    this.bias = bias ? uniform([channels], draw) : null;
-  }
-
-  /** x [N, T, C], and what came before it [N, K - 1, C]; followed by silu. */
-  forward(x: Tensor, initial: Tensor | null, lengths: Tensor | null) {
-    const [channels, , kernel] = this.weight.shape;
-    return causalConv(x, reshape(this.weight, [channels, kernel]), { bias: this.bias, initial, lengths, silu: true });
-  }
-}
-
 /**
  * Mamba (Gu & Dao 2023, "Linear-Time Sequence Modeling with Selective State Spaces"), the whole mixer:
  *
@@ -83,7 +63,7 @@ export class Mamba extends ScanLayer<"conv" | "ssm"> {
   readonly A_log: Tensor;
   readonly D: Tensor;
   readonly in_proj: Linear;
-  readonly conv1d: DepthwiseConv;
+  readonly conv1d: ShortConv;
   readonly x_proj: Linear;
   readonly dt_proj: Linear;
   readonly out_proj: Linear;
@@ -115,7 +95,7 @@ export class Mamba extends ScanLayer<"conv" | "ssm"> {
     this.timeStepRank = timeStepRank;
     this.convKernel = convKernel;
     this.in_proj = new Linear(inputSize, 2 * inner, { bias, ...settings });
-    this.conv1d = new DepthwiseConv(inner, convKernel, convBias, settings);
+    this.conv1d = new ShortConv(inner, convKernel, { bias: convBias, ...settings });
     this.x_proj = new Linear(inner, timeStepRank + 2 * stateSize, { bias: false, ...settings });
     this.dt_proj = new Linear(timeStepRank, inner, settings);
     const { bias: stepBias } = this.dt_proj;

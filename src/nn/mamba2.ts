@@ -8,10 +8,11 @@ import type { Shape } from "../tensor/op.js";
 import type { Generator } from "../tensor/random.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { Linear } from "./linear.js";
-import { DepthwiseConv, drawStepBias } from "./mamba.js";
+import { drawStepBias } from "./mamba.js";
 import { place, type Placement } from "./module.js";
 import { RMSNorm } from "./norm.js";
 import { ScanLayer, type ScanInput, type ScanState } from "./scanLayer.js";
+import { ShortConv } from "./shortConv.js";
 
 export interface Mamba2Options extends Placement {
   /** Numbers P of a head. Default 64. */
@@ -73,7 +74,7 @@ export class Mamba2 extends ScanLayer<"conv" | "ssm"> {
   readonly A_log: Tensor;
   readonly D: Tensor;
   readonly in_proj: Linear;
-  readonly conv1d: DepthwiseConv;
+  readonly conv1d: ShortConv;
   readonly norm: RMSNorm;
   readonly out_proj: Linear;
   readonly heads: number;
@@ -122,7 +123,7 @@ export class Mamba2 extends ScanLayer<"conv" | "ssm"> {
     );
     this.D = ones([heads], placed);
     this.in_proj = new Linear(inputSize, inner + channels + heads, { bias, ...settings });
-    this.conv1d = new DepthwiseConv(channels, convKernel, convBias, settings);
+    this.conv1d = new ShortConv(channels, convKernel, { bias: convBias, ...settings });
     this.norm = new RMSNorm(inner, { eps, device, dtype });
     this.out_proj = new Linear(inner, inputSize, { bias, ...settings });
   }

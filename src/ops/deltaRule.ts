@@ -13,7 +13,7 @@ export interface DeltaRuleInputs extends Pick<MatrixScanInputs, "q" | "k" | "v" 
  * state holds under k_t is moved towards v_t. With a decay (Yang, Kautz & Hatamizadeh 2024: of each head; Kimi Delta
  * Attention: of each key) the state decays before it is read.
  *
- *     S' = diag(w_t) S_{t-1}        S_t = S' + beta_t k_t (v_t - S'' k_t)'  with S'' the transpose of S'        o_t = q_t' S_t
+ *     D_t = diag(w_t) S_{t-1}        S_t = D_t + beta_t k_t (v_t - D_t^T k_t)^T        o_t = S_t^T q_t
  *
  * q, k [N, T, H, K], v [N, T, H, V]; `logDecay` as in `matrixScan`. Keys should have length 1.
  *

@@ -51,8 +51,8 @@ export interface MatrixScanned {
 /**
  * The linear recurrence of a matrix in each head, whose rows belong to keys and whose columns to values:
  *
- *     S_t = diag(w_t) S_{t-1} + b_t (a_t' S_{t-1}) + k_t v_t'        o_t = q_t' S_t   (or q_t' S_{t-1})
- *     n_t = diag(w_t) n_{t-1} + b_t (a_t' n_{t-1}) + k_t             q_t . n_t        (with `normaliser`)
+ *     S_t = diag(w_t) S_{t-1} + b_t (a_t^T S_{t-1}) + k_t v_t^T        o_t = S_t^T q_t   (or S_{t-1}^T q_t)
+ *     n_t = diag(w_t) n_{t-1} + b_t (a_t^T n_{t-1}) + k_t             q_t . n_t        (with `normaliser`)
  *
  * Linear attention is w = 1, RetNet a constant w, Mamba-2 and mLSTM a scalar w, GLA and RWKV-6 a vector w; delta rules
  * and RWKV-7 have the term of low rank. Behind a row's last valid step o is zero and S stays.

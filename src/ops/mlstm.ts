@@ -1,4 +1,4 @@
-import { zeros } from "../tensor/create.js";
+import { full } from "../tensor/create.js";
 import type { MaybeTensor } from "../tensor/op.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { abs, add, affine, div, exp, maximum, mul, neg, softplus, sub } from "./elementwise.js";
@@ -15,11 +15,12 @@ export interface MatrixMemoryInputs {
   /** Arguments of the exponential input gate and of the forget gate, [N, T, H]. */
   readonly inputGate: Tensor;
   readonly forgetGate: Tensor;
+  /** C and n are zero and m is minus infinity by default. */
   readonly state?: MatrixMemoryState | null;
   readonly lengths?: MaybeTensor;
 }
 
-/** The memory C [N, H, K, V], the normaliser n [N, H, K] and the stabiliser m [N, H], for C and n scaled by exp(-m). */
+/** The memory C [N, H, K, V] and the normaliser n [N, H, K], both scaled by exp(-m), and the stabiliser m [N, H]. */
 export interface MatrixMemoryState {
   readonly C: Tensor;
   readonly n: Tensor;
@@ -31,15 +32,15 @@ export interface MatrixMemoryState {
  * i = exp(i~), neither of which is ever computed as it stands:
  *
  *     m_t = max(log f_t + m_{t-1}, i~_t)        f'_t = exp(log f_t + m_{t-1} - m_t)        i'_t = exp(i~_t - m_t)
- *     C_t = f'_t C_{t-1} + i'_t k_t v_t'        n_t = f'_t n_{t-1} + i'_t k_t
- *     h_t = C_t' q_t / (max(|n_t . q_t|, exp(-m_t)) + eps)
+ *     C_t = f'_t C_{t-1} + i'_t k_t v_t^T        n_t = f'_t n_{t-1} + i'_t k_t
+ *     h_t = C_t^T q_t / (max(|n_t . q_t|, exp(-m_t)) + eps)
  *
  * @returns h [N, T, H, V], zero behind each row's end, and the state after it. @throws on shapes that do not fit.
  */
 export function matrixMemory(inputs: MatrixMemoryInputs, { eps = 1e-6 }: { readonly eps?: number } = {}) {
   const { q, k, v, inputGate, forgetGate, state = null, lengths = null } = inputs;
   const [n, steps, heads] = inputGate.shape;
-  const m0 = state?.m ?? zeros([n, heads], { device: q.device, dtype: q.dtype as "float32" | "float64" });
+  const m0 = state?.m ?? full([n, heads], -Infinity, { device: q.device, dtype: q.dtype as "float32" | "float64" });
   const logForget = neg(softplus(neg(forgetGate)));
   const { output: m, state: last } = maxScan(logForget, inputGate, { initial: m0, lengths });
   const before = concat([reshape(m0, [n, 1, heads]), slice(m, 1, 0, Math.max(steps - 1, 0))], 1);

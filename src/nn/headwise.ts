@@ -1,0 +1,28 @@
+import { matmul } from "../ops/matmul.js";
+import { reshape, transpose } from "../ops/movement.js";
+import { uniform, type Generator } from "../tensor/random.js";
+import type { Tensor } from "../tensor/tensor.js";
+import { Module, place, type Placement } from "./module.js";
+
+/**
+ * @internal A product in each head: [..., heads * in] -> [..., heads * out], a block-diagonal matrix. Parameter `weight`
+ * [heads, out, in], uniform in [-1/sqrt(in), 1/sqrt(in)].
+ */
+export class Headwise extends Module {
+  readonly weight: Tensor;
+
+  constructor(heads: number, inputs: number, outputs: number, { generator, ...placement }: Placement & { readonly generator?: Generator }) {
+    super();
+    const bound = 1 / Math.sqrt(inputs);
+    this.weight = uniform([heads, outputs, inputs], { low: -bound, high: bound, generator, requiresGrad: true, ...place(placement) });
+  }
+
+  forward(x: Tensor): Tensor {
+    const [heads, outputs, inputs] = this.weight.shape;
+    const leading = x.shape.slice(0, -1);
+    const rows = x.size / (heads * inputs);
+    const byHead = transpose(reshape(x, [rows, heads, inputs]), [1, 0, 2]);
+    const product = matmul(byHead, this.weight, { transposeB: true });
+    return reshape(transpose(product, [1, 0, 2]), [...leading, heads * outputs]);
+  }
+}
