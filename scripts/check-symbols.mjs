@@ -19,7 +19,7 @@ for (const folder of readdirSync(objects).filter((name) => /^kernels_\w+\.dir$/.
       .trim()
       .split("\n")) {
       const [name, type] = line.split(" ");
-      const mine = new RegExp(`^_ZN11throughtime\\d+(kernels|multiply|row|panel)_[a-z]+_${isa}E`).test(name);
+      const mine = new RegExp(`^_ZN11throughtime\\d+(kernels|multiply|row|panel)_[a-z_]+_${isa}E`).test(name);
       const shared = /[A-Za-z]/.test(type) && !/[a-z]/.test(type) ? type !== "U" && !mine : /[vwu]/.test(type);
       if (shared) problems.push(`${isa} ${file}: ${name} (${type}) is visible to other files`);
       else if (type === "U" && name.startsWith("_Z") && !mine) problems.push(`${isa} ${file}: ${name} is not C`);

@@ -22,6 +22,8 @@ export { matrixScan, type MatrixScanInputs, type MatrixScanOptions, type MatrixS
 export { selectiveScan, type SelectiveScanInputs, type SelectiveScanOptions } from "./ops/selectiveScan.js";
 export { ssdAttention } from "./ops/ssd.js";
 export { causalConv, type CausalConvOptions } from "./ops/causalConv.js";
+export { sru, type SruInputs } from "./ops/sru.js";
+export { wkv4, type Wkv4Inputs } from "./ops/wkv4.js";
 export { defineCell, sweep, type Cell, type CellSpec, type Stages, type SweepAttrs, type SweepInputs } from "./ops/sweep.js";
 export {
   defineOp,
@@ -115,6 +117,12 @@ export {
   type SampleOptions,
 } from "./models/languageModel.js";
 export type { SamplingOptions } from "./models/sampling.js";
+export { CausalLM, type CausalLMForwardOptions, type CausalLMOptions } from "./models/causalLM.js";
+export type { GenerateOptions } from "./models/generate.js";
+export type { Tokenizer } from "./models/tokenizer.js";
+export { MambaForCausalLM, type MambaConfig } from "./models/mamba.js";
+export { Mamba2ForCausalLM, type Mamba2Config } from "./models/mamba2.js";
+export { RWKV7ForCausalLM, type RWKV7Config } from "./models/rwkv7.js";
 export { Optimizer, type Entry, type OptimizerState } from "./train/optimizer.js";
 export * from "./train/optimizers.js";
 export * as schedules from "./train/schedules.js";
@@ -167,6 +175,7 @@ export {
   type TensorToWrite,
 } from "./io/safetensors.js";
 export { loadLanguageModel, describeLanguageModel, type LoadedLanguageModel } from "./io/languageModel.js";
+export { fromPretrained, savePretrained, type FromPretrainedOptions, type SavePretrainedOptions } from "./io/pretrained.js";
 export type { Json } from "./io/metadata.js";
 export { fromKeras, type KerasWeights } from "./io/keras.js";
 export { readKeras, type KerasLayer, type ReadKerasOptions } from "./io/kerasFile.js";

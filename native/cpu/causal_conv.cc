@@ -82,6 +82,7 @@ struct Gradients {
   const float *dy, *dlast;
   float *dx, *dinitial;
   float *dp, *sums;  // [N, T, D], which may be dx; [N, K + 1, D], of the weights and the bias
+  bool weighted;     // whether anything asks for the gradient of the weights
 };
 
 void backward_row(const Inputs& x, const Gradients& g, int64_t row, int64_t from, int64_t width, float* chunk) {
@@ -101,7 +102,7 @@ void backward_row(const Inputs& x, const Gradients& g, int64_t row, int64_t from
           dp *= open * (1.0f + p * (1.0f - open));
         }
         store_lanes(dp_at(s) + i, dp, lanes);
-        for (int64_t k = 0; k < taps; k++)
+        for (int64_t k = 0; g.weighted && k < taps; k++)
           if (const float* seen = x.moment(row, s - past + k))
             add(chunk + k * width + i, dp * load_lanes(seen + from + i, lanes), lanes);
         add(chunk + taps * width + i, dp, lanes);
@@ -139,9 +140,13 @@ void causal_conv_backward(const Args& args, Device* device) {
     return static_cast<float*>(device->scratch(device, (floats + 1) * sizeof(float)));
   };
   float* dx = data(args.out[0]);
-  const Gradients g = {
-      data(args.in[0]),        data(args.in[1]), dx, data(args.out[3]), dx ? dx : room(n * x.shape.steps * d),
-      room(n * (taps + 1) * d)};
+  const Gradients g = {data(args.in[0]),
+                       data(args.in[1]),
+                       dx,
+                       data(args.out[3]),
+                       dx ? dx : room(n * x.shape.steps * d),
+                       room(n * (taps + 1) * d),
+                       data(args.out[1]) != nullptr};
   float* chunks = room(n * (taps + 1) * d);
   for_channels(device, x.shape, [&](int64_t row, int64_t from, int64_t width) {
     backward_row(x, g, row, from, width, chunks + row * (taps + 1) * d + (taps + 1) * from);

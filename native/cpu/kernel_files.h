@@ -21,5 +21,7 @@
   X(selective_scan) \
   X(causal_conv) \
   X(matrix_scan) \
+  X(sru) \
+  X(wkv) \
   X(sweep)
 // clang-format on

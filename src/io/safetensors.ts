@@ -76,38 +76,19 @@ function encode(dtype: SafeDType, data: ArrayBufferView): Uint8Array {
   return new Uint8Array(bytes.buffer);
 }
 
-/** Somewhere bytes can be read from, in any order. */
-interface Source {
-  readonly name: string;
-  readonly size: number;
-  read(offset: number, length: number): Promise<ArrayBuffer> | ArrayBuffer;
-}
-
-function* load(source: Source): Generator<Promise<ArrayBuffer> | ArrayBuffer, SafetensorsFile, ArrayBuffer> {
-  const prefix = yield source.read(0, Math.min(8, source.size));
-  const length = headerBytes(source.name, source.size, prefix);
-  const { metadata, entries } = parseHeader(source.name, yield source.read(8, length), source.size - 8 - length);
-  const tensors = new Map<string, SafeTensor>();
-  for (const { name, dtype, shape, begin, end } of entries) {
-    tensors.set(name, { dtype, shape, data: decode(dtype, yield source.read(8 + length + begin, end - begin)) });
-  }
-  return { metadata, tensors };
-}
-
 /**
  * The content of a safetensors file already in memory. `name` stands in errors.
  *
  * @throws SafetensorsError if it is not one, naming what is wrong and with which tensor.
  */
 export function parseSafetensors(bytes: Uint8Array, name = "safetensors data"): SafetensorsFile {
-  const steps = load({
-    name,
-    size: bytes.length,
-    read: (offset, length) => Uint8Array.from(bytes.subarray(offset, offset + length)).buffer,
-  });
-  let step = steps.next();
-  while (!step.done) step = steps.next(step.value as ArrayBuffer);
-  return step.value;
+  const part = (offset: number, length: number) => Uint8Array.from(bytes.subarray(offset, offset + length)).buffer;
+  const length = headerBytes(name, bytes.length, part(0, 8));
+  const { metadata, entries } = parseHeader(name, part(8, length), bytes.length - 8 - length);
+  const tensors = new Map<string, SafeTensor>();
+  for (const { name: tensor, dtype, shape, begin, end } of entries)
+    tensors.set(tensor, { dtype, shape, data: decode(dtype, part(8 + length + begin, end - begin)) });
+  return { metadata, tensors };
 }
 
 const CHUNK = 2 ** 28;
@@ -122,26 +103,58 @@ async function readFully(handle: FileHandle, path: string, offset: number, lengt
   return bytes.buffer;
 }
 
+/** @internal A safetensors file of which only the header was read. To be closed. */
+export interface OpenSafetensors {
+  readonly path: string;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly entries: readonly TensorEntry[];
+  read(entry: TensorEntry): Promise<SafeTensor>;
+  close(): Promise<void>;
+}
+
+/** @internal Reads and checks the header of a file. @throws as `readSafetensors` does. */
+export async function openSafetensors(path: string): Promise<OpenSafetensors> {
+  let handle: FileHandle | undefined;
+  const failed = (cause: unknown) => (cause instanceof SafetensorsError ? cause : fileError("cannot read", path, cause));
+  try {
+    const file = (handle = await open(path, "r"));
+    const stat = await file.stat();
+    const total = stat.size;
+    if (!stat.isFile()) throw new SafetensorsError(`${path}: not a regular file`);
+    const length = headerBytes(path, total, await readFully(file, path, 0, Math.min(8, total)));
+    const { metadata, entries } = parseHeader(path, await readFully(file, path, 8, length), total - 8 - length);
+    return {
+      path,
+      metadata,
+      entries,
+      async read({ dtype, shape, begin, end }) {
+        try {
+          return { dtype, shape, data: decode(dtype, await readFully(file, path, 8 + length + begin, end - begin)) };
+        } catch (cause) {
+          throw failed(cause);
+        }
+      },
+      close: () => file.close(),
+    };
+  } catch (cause) {
+    await handle?.close();
+    throw failed(cause);
+  }
+}
+
 /**
  * Reads a safetensors file. Every length and offset is checked before anything is read.
  *
  * @throws SafetensorsError if it is not one, naming what is wrong and with which tensor; Error if it cannot be read.
  */
 export async function readSafetensors(path: string): Promise<SafetensorsFile> {
-  let handle: FileHandle | undefined;
+  const file = await openSafetensors(path);
   try {
-    handle = await open(path, "r");
-    const file = handle;
-    const stat = await file.stat();
-    if (!stat.isFile()) throw new SafetensorsError(`${path}: not a regular file`);
-    const steps = load({ name: path, size: stat.size, read: (offset, length) => readFully(file, path, offset, length) });
-    let step = steps.next();
-    while (!step.done) step = steps.next(await step.value);
-    return step.value;
-  } catch (cause) {
-    throw cause instanceof SafetensorsError ? cause : fileError("cannot read", path, cause);
+    const tensors = new Map<string, SafeTensor>();
+    for (const entry of file.entries) tensors.set(entry.name, await file.read(entry));
+    return { metadata: file.metadata, tensors };
   } finally {
-    await handle?.close();
+    await file.close();
   }
 }
 

@@ -1,4 +1,3 @@
-import { setImmediate } from "node:timers/promises";
 import { Dropout } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
 import { GRU, LSTM, RNN } from "../nn/layers.js";
@@ -9,10 +8,11 @@ import { streamModel, type Stream } from "../nn/stream.js";
 import { streamsModel, type Streams, type StreamsOptions } from "../nn/streams.js";
 import { checkCount, checkOptions } from "../tensor/check.js";
 import { showShape, type Shape } from "../tensor/op.js";
-import { defaultGenerator, type Generator } from "../tensor/random.js";
+import type { Generator } from "../tensor/random.js";
 import { scope } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
-import { checkSampling, pick, samplingOptions, type SamplingOptions } from "./sampling.js";
+import { checkPrompt, continued, pacer } from "./generate.js";
+import { checkSampling, samplingOptions, Seen, type SamplingOptions } from "./sampling.js";
 
 const stacks = {
   lstm: (i: number, h: number, options: object) => new LSTM(i, h, options) as Recurrent<string>,
@@ -71,9 +71,6 @@ export function* languageModelShapes(vocabSize: number, config: Required<Languag
   if (!tie) yield ["head.weight", [vocabSize, hidden]];
   yield ["head.bias", [vocabSize]];
 }
-
-/** Milliseconds of sampling between turns of the event loop. */
-const SLICE = 5;
 
 /** Foretells the next id of a sequence: embedding, recurrent layers, linear (Mikolov et al. 2010; Graves 2013). */
 export class LanguageModel extends Module {
@@ -141,28 +138,16 @@ export class LanguageModel extends Module {
     const where = "LanguageModel.sample";
     checkOptions(where, options, [...samplingOptions, "length", "generator", "signal"]);
     checkSampling(where, options);
-    const { length = Infinity, generator = defaultGenerator, signal } = options;
+    const { length = Infinity, generator, signal, ...sampling } = options;
     if (length !== Infinity) checkCount(where, "length", length, 0);
-    if (prompt.length === 0) throw new RangeError(`${where}: prompt must have at least one id`);
-    for (let i = 0; i < prompt.length; i++) {
-      if (!Number.isInteger(prompt[i]) || prompt[i] < 0 || prompt[i] >= this.vocabSize) {
-        throw new RangeError(`${where}: prompt must hold ids in [0, ${this.vocabSize - 1}] but entry ${i} is ${prompt[i]}`);
-      }
-    }
+    checkPrompt(where, prompt, this.vocabSize);
     using stream = this.stream();
     const logits = new Float32Array(this.vocabSize);
-    let until = performance.now() + SLICE;
-    for (let i = 0, made = 0, id = prompt[0]; made < length && !signal?.aborted; i++) {
-      stream.step([id], logits);
-      if (i < prompt.length - 1) id = prompt[i + 1];
-      else {
-        id = pick(logits, generator.next(), options);
-        made++;
-        yield id;
-      }
-      if (performance.now() < until) continue;
-      await setImmediate();
-      until = performance.now() + SLICE;
+    const pace = pacer();
+    for (let i = 0; i < prompt.length && !signal?.aborted; i++) {
+      stream.step([prompt[i]], logits);
+      await pace();
     }
+    yield* continued(stream, logits, new Seen(this.vocabSize, prompt), { ...sampling, generator, signal, maxTokens: length });
   }
 }

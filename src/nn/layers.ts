@@ -24,3 +24,7 @@ export {
   type RWKV7TimeMixOptions,
   type RWKV7TimeMixState,
 } from "./rwkv7.js";
+export { QRNN, type QRNNOptions, type QRNNState } from "./qrnn.js";
+export { SRU, type SRUOptions, type SRUState } from "./sru.js";
+export { HGRN, type HGRNOptions, type HGRNState } from "./hgrn.js";
+export { RWKV4ChannelMix, RWKV4TimeMix, type RWKV4ChannelState, type RWKV4Options, type RWKV4TimeState } from "./rwkv4.js";

@@ -27,6 +27,8 @@ export interface RWKV7TimeMixOptions extends Placement {
   readonly rateRank?: number;
   readonly valueRank?: number;
   readonly gateRank?: number;
+  /** Have `v0`, `v1` and `v2`. Default: in every layer but the first. */
+  readonly valueMix?: boolean;
   /** Which layer this is, counted from 0, and of how many: the start of its parameters depends on it. Default 0 of 1. */
   readonly layer?: number;
   readonly layers?: number;
@@ -39,6 +41,7 @@ const timeOptions = [
   "rateRank",
   "valueRank",
   "gateRank",
+  "valueMix",
   "layer",
   "layers",
   "generator",
@@ -165,7 +168,7 @@ export class RWKV7TimeMix extends ScanLayer<"x" | "S"> {
     this.a0 = each((i) => -0.19 + 0.3 * zigzag(i) + 0.4 * linear(i));
     this.a1 = low(rateRank);
     this.a2 = high(rateRank);
-    if (layer > 0) {
+    if (options.valueMix ?? layer > 0) {
       this.v0 = each((i) => 0.73 - 0.4 * linear(i));
       this.v1 = low(valueRank);
       this.v2 = high(valueRank);

@@ -4,7 +4,7 @@ import { defineFused, sameShape, showShape, type Case, type Fused, type MaybeSpe
 import type { Tensor } from "../tensor/tensor.js";
 import { add, mul, silu } from "./elementwise.js";
 import { concat, reshape, slice, unstack } from "./movement.js";
-import { scanLoop, type Scanned } from "./scan.js";
+import { same, scanLoop, type Scanned } from "./scan.js";
 import { zeroPadding } from "./sequence.js";
 
 export interface CausalConvOptions {
@@ -39,7 +39,7 @@ const causalConvOp: Fused<{ silu: boolean }> = defineFused({
     const parts = unstack(weight!, 1).map((w, k) => mul(slice(seen, 1, k, k + steps), w));
     const total = parts.reduce(add);
     const p = bias ? add(total, bias) : total;
-    const shift = ([now]: readonly Tensor[], state: Tensor) => concat([slice(state, 1, 1), reshape(now, [n, 1, width])], 1);
+    const shift = ([now]: readonly Tensor[], state: Tensor) => same(concat([slice(state, 1, 1), reshape(now, [n, 1, width])], 1));
     const last = !lengths ? slice(seen, 1, steps) : taps > 1 ? scanLoop([clean], before, lengths, false, shift)[1] : before;
     return [zeroPadding(attrs.silu ? silu(p) : p, lengths), last];
   },

@@ -1,6 +1,16 @@
 import { applyFused } from "../tensor/apply.js";
 import { full, zeros } from "../tensor/create.js";
-import { defineFused, sameShape, showShape, type Case, type Fused, type MaybeSpec, type MaybeTensor, type Spec } from "../tensor/op.js";
+import {
+  defineFused,
+  sameShape,
+  showShape,
+  type Case,
+  type Fused,
+  type MaybeSpec,
+  type MaybeTensor,
+  type Shape,
+  type Spec,
+} from "../tensor/op.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { add, maximum, mul } from "./elementwise.js";
 import { reshape, stack, unstack } from "./movement.js";
@@ -46,37 +56,40 @@ export function checkScan(name: string, streams: Readonly<Record<string, MaybeSp
 
 /**
  * The meaning of a scan: every step spelt out. `streams` are [N, T, ...], what lies behind a row's end is not looked at;
- * `step` makes the next state [N, ...] of their values at one moment and of the state before it.
+ * `step` makes the next state [N, ...] of their values at one moment and of the state before it, and what is given out if
+ * that is not the state. Returns the outputs [N, T, ...], zero behind a row's end, and the last state.
  */
 export function scanLoop(
   streams: readonly Tensor[],
   start: Tensor,
   lengths: MaybeTensor,
   reverse: boolean,
-  step: (now: readonly Tensor[], before: Tensor) => Tensor,
+  step: (now: readonly Tensor[], before: Tensor) => { readonly state: Tensor; readonly output: Tensor },
+  shape: Shape = start.shape.slice(1),
 ): Tensor[] {
   const [x] = streams;
   const [n, steps] = x.shape;
   const { device } = x;
   const dtype = x.dtype as "float32" | "float64";
-  if (steps === 0) return [zeros([n, 0, ...start.shape.slice(1)], { dtype, device }), start];
+  if (steps === 0) return [zeros([n, 0, ...shape], { dtype, device }), start];
   const flip = (t: Tensor) => (reverse ? reverseSequence(t, lengths) : t);
   const moments = streams.map((t) => unstack(flip(zeroPadding(t, lengths)), 1));
-  const column = [n, ...start.shape.slice(1).map(() => 1)];
-  const valid = lengths && unstack(sequenceMask(lengths, steps, dtype), 1).map((t) => reshape(t, column));
+  const valid = lengths && unstack(sequenceMask(lengths, steps, dtype), 1);
+  const column = (mask: Tensor, like: Tensor) => reshape(mask, [n, ...like.shape.slice(1).map(() => 1)]);
   const zero = zeros([], { dtype, device });
   let state = start;
   const outputs: Tensor[] = [];
   for (let t = 0; t < steps; t++) {
-    const next = step(
-      moments.map((parts) => parts[t]),
-      state,
-    );
-    state = valid ? where(valid[t], next, state) : next;
-    outputs.push(valid ? where(valid[t], next, zero) : next);
+    const now = moments.map((parts) => parts[t]);
+    const next = step(now, state);
+    state = valid ? where(column(valid[t], state), next.state, state) : next.state;
+    outputs.push(valid ? where(column(valid[t], next.output), next.output, zero) : next.output);
   }
   return [flip(stack(outputs, 1)), state];
 }
+
+/** A step that gives its state out. */
+export const same = (state: Tensor) => ({ state, output: state });
 
 /** A scan over two streams a and b. The kernels read ints [N, T, D, reverse]. */
 function defineScan(name: string, start: number, step: (a: Tensor, b: Tensor, before: Tensor) => Tensor): Fused<ScanAttrs> {
@@ -94,7 +107,7 @@ function defineScan(name: string, start: number, step: (a: Tensor, b: Tensor, be
       const [n, , width] = a!.shape;
       const { dtype, device } = a!;
       const before = initial ?? full([n, width], start, { dtype, device });
-      return scanLoop([a!, b!], before, lengths, reverse, ([at, bt], h) => step(at, bt, h));
+      return scanLoop([a!, b!], before, lengths, reverse, ([at, bt], h) => same(step(at, bt, h)));
     },
     cases: () => scanCases(),
   });

@@ -15,7 +15,7 @@ import type { Tensor } from "../tensor/tensor.js";
 import { add, exp, mul, silu, softplus } from "./elementwise.js";
 import { expand, reshape } from "./movement.js";
 import { sum } from "./reduce.js";
-import { scanLoop, type Scanned, type ScanOptions } from "./scan.js";
+import { same, scanLoop, type Scanned, type ScanOptions } from "./scan.js";
 import { zeroPadding } from "./sequence.js";
 
 /** What a selective scan reads: D channels of G groups, S states a channel. */
@@ -83,7 +83,7 @@ const selectiveScanOp: Fused<Attrs> = defineFused({
     const before = initial ? reshape(initial, [n, ...apart, states]) : zeros([n, ...apart, states], { dtype, device });
     const streams = [channels(dt), channels(mul(dt, x)), matrix(B!)];
     const [h, last] = scanLoop(streams, before, lengths, attrs.reverse, ([step, input, b], state) =>
-      add(mul(exp(mul(step, transition)), state), mul(input, b)),
+      same(add(mul(exp(mul(step, transition)), state), mul(input, b))),
     );
     const read = reshape(sum(mul(h, zeroPadding(matrix(C!), lengths)), { axis: -1 }), [n, steps, width]);
     const skipped = D ? add(read, mul(x, D)) : read;

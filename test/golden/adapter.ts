@@ -12,6 +12,8 @@ export interface Adapter {
   readonly families: readonly string[];
   /** Why this case cannot be run yet; null if it can. */
   unsupported?(c: GoldenCase): string | null;
+  /** The tensor of the file that a computed one is held to, where a reference is known to have got it wrong. */
+  wanted?(c: GoldenCase, tensor: string): string;
   /** Every output and every gradient of the case, in the shapes of the file. */
   run(c: GoldenCase, place: Place): Computed | Promise<Computed>;
 }

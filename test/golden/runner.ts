@@ -1,5 +1,5 @@
 import { device, type DeviceName } from "../../src/backend/devices.js";
-import type { Computed } from "./adapter.js";
+import type { Adapter, Computed } from "./adapter.js";
 import * as all from "./adapters/index.js";
 import { familyOf, GoldenCase, type Found, type Place, type Values } from "./case.js";
 
@@ -45,11 +45,11 @@ function largestFinite(wanted: ArrayLike<number>): number {
 const sameShape = (a: Values, b: Values) => a.shape.length === b.shape.length && a.shape.every((d, i) => d === b.shape[i]);
 
 /** Compares every tensor the case promises; one that was not computed is an error. */
-function compare(c: GoldenCase, computed: Computed, dtype: Place["dtype"]): Comparison[] {
+function compare(c: GoldenCase, adapter: Adapter, computed: Computed, dtype: Place["dtype"]): Comparison[] {
   const expected = c.expected();
   if (expected.length === 0) throw new Error("the case has nothing to compare with");
   return expected.map((tensor) => {
-    const wanted = c.values(tensor);
+    const wanted = c.values(adapter.wanted?.(c, tensor) ?? tensor);
     const got = computed[tensor] as Values | undefined;
     if (!got) throw new Error(`nobody computed ${tensor}`);
     if (!sameShape(got, wanted)) throw new Error(`${tensor} must be [${wanted.shape.join(", ")}] but is [${got.shape.join(", ")}]`);
@@ -69,7 +69,7 @@ async function runCase(found: Found, family: string, name: DeviceName): Promise<
     const reason = adapter.unsupported?.(c) ?? null;
     if (reason !== null) return { ...base, outcome: "unsupported", reason };
     const place = placeOf(name);
-    const compared = compare(c, await adapter.run(c, place), place.dtype);
+    const compared = compare(c, adapter, await adapter.run(c, place), place.dtype);
     const worst = compared.reduce((a, b) => (ratio(b) > ratio(a) ? b : a));
     return { ...base, outcome: ratio(worst) <= 1 ? "ok" : "FAIL", worst };
   } catch (error) {

@@ -11,5 +11,7 @@ export { peephole } from "./peephole.js";
 export { slstm } from "./slstm.js";
 export { torch } from "./torch.js";
 export { training } from "./training.js";
+export { hgrn, qrnn, rwkv4, sru } from "./scans.js";
 export { selective } from "./stateSpace.js";
+export { pretrained } from "./pretrained.js";
 export { xlstm } from "./xlstm.js";

@@ -7,6 +7,7 @@ import { tensor, zeros } from "../../../src/tensor/create.js";
 import type { Tensor } from "../../../src/tensor/tensor.js";
 import { differentiate, type Adapter } from "../adapter.js";
 import type { GoldenCase, Place } from "../case.js";
+import { rwkv7Model } from "./pretrained.js";
 import { leavesOf } from "./weights.js";
 
 type Leaves = Readonly<Record<string, Tensor>>;
@@ -109,9 +110,8 @@ const runs: Readonly<Record<string, Run>> = {
 export const matrix: Adapter = {
   families: Object.keys(runs),
 
-  unsupported: (c) => (c.reference.includes("class RWKV") ? "the whole model" : null),
-
   run(c, place) {
+    if (c.reference.includes("class RWKV")) return rwkv7Model(c, place);
     const leaves = leavesOf(c, place, ...Object.keys(c.under("input.")).map((name) => `input.${name}`));
     const arrange = arranged(c);
     const scanned = runs[c.family]((name) => arrange(leaves[`input.${name}`]), c, place, leaves);
