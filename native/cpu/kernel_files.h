@@ -21,6 +21,7 @@
   X(selective_scan) \
   X(causal_conv) \
   X(matrix_scan) \
+  X(headwise) \
   X(sru) \
   X(wkv) \
   X(sweep)
