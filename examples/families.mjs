@@ -1,15 +1,17 @@
 // One text, one budget of parameters, six ways through time: an LSTM, minGRU, Mamba, RWKV-7, xLSTM and a causal Transformer
 // learn the same characters, and then say what a token costs them as their context grows.
 //   node examples/families.mjs [text file] [--families lstm,mingru,mamba,rwkv7,xlstm,transformer] [--steps 300] [--budget 250000]
+//     [--contexts 64,256,1024,4096]
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { Adam, characterBatches, manualSeed, noGrad, scope, tensor, train, Vocabulary } from "throughtime";
-import { families, sizedTo } from "./families/models.mjs";
-import { drawCurves, rows } from "./families/draw.mjs";
+import { families, sizedTo } from "./familyModels.mjs";
+import { drawCurves, rows } from "./draw.mjs";
 
 const text = { type: "string" };
-const options = { families: { ...text, default: Object.keys(families).join(",") }, steps: { ...text, default: "300" } };
-const given = parseArgs({ options: { ...options, budget: { ...text, default: "250000" } }, allowPositionals: true });
+const options = { families: { ...text, default: "lstm,mingru,mamba,rwkv7,xlstm,transformer" }, steps: { ...text, default: "300" } };
+const more = { budget: { ...text, default: "250000" }, contexts: { ...text, default: "64,256,1024,4096" } };
+const given = parseArgs({ options: { ...options, ...more }, allowPositionals: true });
 const names = given.values.families.split(",");
 const unknown = names.find((name) => !(name in families));
 if (unknown !== undefined) throw new Error(`--families must be of ${Object.keys(families).join(", ")} but has ${unknown}`);
@@ -18,7 +20,7 @@ const [steps, budget] = [Number(given.values.steps), Number(given.values.budget)
 const source = readFileSync(given.positionals[0] ?? new URL("../README.md", import.meta.url), "utf8");
 const vocabulary = Vocabulary.fromText(source);
 const ids = vocabulary.encode(source);
-const contexts = [64, 256, 1024, 4096];
+const contexts = given.values.contexts.split(",").map(Number);
 
 /** Bytes of every tensor in a state. */
 const bytes = (state) =>
