@@ -21,6 +21,8 @@
   X(selective_scan) \
   X(causal_conv) \
   X(matrix_scan) \
+  X(diagonal_scan) \
+  X(complex_scan) \
   X(sru) \
   X(wkv) \
   X(sweep)
