@@ -22,6 +22,8 @@
   X(causal_conv) \
   X(matrix_scan) \
   X(headwise) \
+  X(diagonal_scan) \
+  X(complex_scan) \
   X(sru) \
   X(wkv) \
   X(sweep)
