@@ -23,6 +23,7 @@
   X(matrix_scan) \
   X(diagonal_scan) \
   X(complex_scan) \
+  X(long_conv) \
   X(sru) \
   X(wkv) \
   X(sweep)

@@ -31,6 +31,6 @@ export { RWKV4ChannelMix, RWKV4TimeMix, type RWKV4ChannelState, type RWKV4Option
 export { S4, type S4Options } from "./s4.js";
 export { S4D } from "./s4d.js";
 export { S5, type S5Options, type S5State } from "./s5.js";
-export type { StateSpaceOptions, StateSpaceState } from "./stateSpace.js";
+export type { StateSpaceModeOptions, StateSpaceOptions, StateSpaceState } from "./stateSpace.js";
 export type { Discretization } from "./discretize.js";
 export { hippo, normalForm, type ComplexArray, type Hippo, type Measure, type NormalForm } from "./hippo.js";
