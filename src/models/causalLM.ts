@@ -124,6 +124,9 @@ export abstract class CausalLM extends Module {
   }
 }
 
+/** @internal Where parameters live that are not drawn. */
+export const placementOf = ({ device, dtype }: CausalLMOptions): Placement => ({ device, dtype });
+
 /** @internal A table of vectors whose initial values have a small deviation, so that it can also be a head. */
 export function table(count: number, features: number, std: number, { generator, ...placement }: CausalLMOptions): Embedding {
   const made = new Embedding(count, features, { generator, ...placement });

@@ -8,7 +8,16 @@ import type { StateTree } from "../nn/stream.js";
 import { add, scale } from "../ops/elementwise.js";
 import type { Shape } from "../tensor/op.js";
 import type { Tensor } from "../tensor/tensor.js";
-import { CausalLM, checkDepth, outputHead, table, type Body, type CausalLMForwardOptions, type CausalLMOptions } from "./causalLM.js";
+import {
+  CausalLM,
+  checkDepth,
+  outputHead,
+  placementOf,
+  table,
+  type Body,
+  type CausalLMForwardOptions,
+  type CausalLMOptions,
+} from "./causalLM.js";
 import { completeConfig, count, flag, floatsOf, ids, maybe, number, type ConfigOf } from "./config.js";
 
 const fields = {
@@ -64,9 +73,9 @@ class RwkvModel extends Module {
 
   constructor(config: RwkvConfig, options: CausalLMOptions) {
     super();
-    const { generator: _, ...placement } = options;
+    const placement = placementOf(options);
     this.embeddings = table(config.vocab_size, config.hidden_size, 1e-2, options);
-    this.blocks = Array.from({ length: config.num_hidden_layers }, (__, i) => new Block(config, i, options));
+    this.blocks = Array.from({ length: config.num_hidden_layers }, (_, i) => new Block(config, i, options));
     this.ln_out = new LayerNorm(config.hidden_size, placement);
   }
 }

@@ -12,7 +12,7 @@ import { layerNorm, rmsNorm } from "../ops/norm.js";
 import { ones, tensor, zeros } from "../tensor/create.js";
 import type { Shape } from "../tensor/op.js";
 import type { Tensor } from "../tensor/tensor.js";
-import { CausalLM, checkDepth, table, type Body, type CausalLMForwardOptions, type CausalLMOptions } from "./causalLM.js";
+import { CausalLM, checkDepth, placementOf, table, type Body, type CausalLMForwardOptions, type CausalLMOptions } from "./causalLM.js";
 import { choice, completeConfig, count, flag, floatsOf, ids, maybe, number, type ConfigOf } from "./config.js";
 
 const fields = {
@@ -211,7 +211,7 @@ class Block extends Module {
 
   constructor(config: xLSTMConfig, options: CausalLMOptions) {
     super();
-    const { generator: _, ...placement } = options;
+    const placement = placementOf(options);
     const norm = () => new Norm(config.hidden_size, config.use_bias, config.norm_eps, placement);
     this.norm_mlstm = norm();
     this.mlstm_layer = new MemoryLayer(config, options);
@@ -227,7 +227,7 @@ class Backbone extends Module {
 
   constructor(config: xLSTMConfig, options: CausalLMOptions) {
     super();
-    const { generator: _, ...placement } = options;
+    const placement = placementOf(options);
     const { vocab_size, hidden_size, num_blocks, norm_eps } = config;
     this.embeddings = table(vocab_size, hidden_size, Math.sqrt(2 / (5 * hidden_size)), options);
     this.blocks = Array.from({ length: num_blocks }, () => new Block(config, options));
