@@ -22,6 +22,8 @@ export { matrixScan, type MatrixScanInputs, type MatrixScanOptions, type MatrixS
 export { selectiveScan, type SelectiveScanInputs, type SelectiveScanOptions } from "./ops/selectiveScan.js";
 export { ssdAttention } from "./ops/ssd.js";
 export { causalConv, type CausalConvOptions } from "./ops/causalConv.js";
+export { diagonalScan, type DiagonalScanInputs, type DiagonalScanOptions } from "./ops/diagonalScan.js";
+export { complexScan } from "./ops/complexScan.js";
 export { sru, type SruInputs } from "./ops/sru.js";
 export { wkv4, type Wkv4Inputs } from "./ops/wkv4.js";
 export { defineCell, sweep, type Cell, type CellSpec, type Stages, type SweepAttrs, type SweepInputs } from "./ops/sweep.js";

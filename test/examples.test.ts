@@ -9,6 +9,8 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 // Every program in examples/, over the sources, with budgets that say that it runs and not that it learns.
 const source = join(import.meta.dirname, "../examples");
 const programs = readdirSync(source).filter((name) => name.endsWith(".mjs"));
+/** What programs share. */
+const parts = ["attention.mjs", "draw.mjs", "familyModels.mjs", "memory.mjs"];
 const folder = mkdtempSync(join(tmpdir(), "throughtime-examples-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -16,10 +18,10 @@ beforeAll(() => {
   const index = JSON.stringify(pathToFileURL(join(import.meta.dirname, "../src/index.ts")).href);
   for (const name of programs) {
     const program = readFileSync(join(source, name), "utf8");
-    expect(program, name).toContain('from "throughtime"');
+    if (!parts.includes(name)) expect(program, name).toContain('from "throughtime"');
     writeFileSync(join(folder, name), program.replaceAll('from "throughtime"', `from ${index}`));
   }
-  writeFileSync(join(folder, "text.txt"), "The whale is a fish, the whale is no fish. ".repeat(40));
+  writeFileSync(join(folder, "text.txt"), "The whale is a fish, the whale is no fish. ".repeat(60));
 });
 
 const cells = ["rnn", "lstm", "gru", "indrnn", "irnn", "orthogonal"];
@@ -34,7 +36,17 @@ const runs: Readonly<Record<string, { readonly args: readonly string[]; readonly
     prints: [/^step 2: \d\.\d\d bits\/char/m, /^[The waltisfno,.]{9}$/m],
   },
   "copy.mjs": { args: [...race, "--items", "2"], prints: finished },
+  "families.mjs": {
+    args: ["text.txt", "--steps", "2", "--budget", "20000", "--contexts", "8,16"],
+    prints: ["lstm", "mingru", "mamba", "rwkv7", "xlstm", "transformer"].map(
+      (name) => new RegExp(`^${name} +\\d+ +\\d\\.\\d{3} +\\d+( +\\d+\\.\\d\\d){2}( +\\d+){2}$`, "m"),
+    ),
+  },
   "hopfield.mjs": { args: [], prints: [/: a fixed point after \d+ sweeps$/m, /^dots that differ from the letter that was stored: 0$/m] },
+  "mechanisms.mjs": {
+    args: ["--steps", "1", "--families", "lstm,slstm,mlstm,mamba,transformer"],
+    prints: ["lstm", "slstm", "mlstm", "mamba", "transformer"].map((name) => new RegExp(`^${name}( +\\d+\\.\\d %[ solved]*){3}$`, "m")),
+  },
   "precision.mjs": {
     args: ["text.txt", "--steps", "2", "--hidden", "8", "--batch", "8"],
     prints: ["float32", "bf16", "int8"].map(
@@ -44,7 +56,7 @@ const runs: Readonly<Record<string, { readonly args: readonly string[]; readonly
 };
 
 test("every program is run here, or is a part of those that are", () => {
-  expect(programs.filter((name) => name !== "memory.mjs")).toEqual(Object.keys(runs));
+  expect(programs.filter((name) => !parts.includes(name))).toEqual(Object.keys(runs));
 });
 
 test.each(Object.entries(runs))("%s", async (name, { args, prints }) => {

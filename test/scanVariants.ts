@@ -65,4 +65,12 @@ export const scanVariants: Readonly<Record<string, (where: Where) => ScanLayer<s
   "RWKV4TimeMix, in a stack": (where) => new nn.RWKV4TimeMix(6, { hiddenSize: 9, layer: 2, layers: 4, ...where }),
   RWKV4ChannelMix: (where) => new nn.RWKV4ChannelMix(6, where),
   "RWKV4ChannelMix, in a stack": (where) => new nn.RWKV4ChannelMix(6, { hiddenSize: 5, layer: 1, layers: 3, ...where }),
+  RWKV5TimeMix: (where) => new nn.RWKV5TimeMix(6, { headSize: 3, ...where }),
+  "RWKV5TimeMix, upper layer": (where) => new nn.RWKV5TimeMix(6, { headSize: 2, layer: 2, layers: 3, ...where }),
+  RWKV6TimeMix: (where) => {
+    const layer = new nn.RWKV6TimeMix(6, { headSize: 3, mixRank: 2, decayRank: 3, ...where });
+    for (const t of [layer.time_maa_w1, layer.time_decay_w1]) init.normal(t, { std: 0.5, generator: where.generator });
+    return layer;
+  },
+  RWKV6ChannelMix: (where) => new nn.RWKV6ChannelMix(6, { layer: 1, layers: 2, ...where }),
 };

@@ -43,6 +43,8 @@ struct Sigmoid { Vec operator()(Vec x) const { return sigmoid(x); } };
 struct Tanh { Vec operator()(Vec x) const { return tanh(x); } };
 struct Relu { Vec operator()(Vec x) const { return x < 0.0f ? Vec{} : x; } };
 struct Softplus { Vec operator()(Vec x) const { return softplus(x); } };
+struct Sin { Vec operator()(Vec x) const { return sin(x); } };
+struct Cos { Vec operator()(Vec x) const { return cos(x); } };
 struct Erf { Vec operator()(Vec x) const { return erf(x); } };
 // clang-format on
 
@@ -181,6 +183,8 @@ const KernelEntry entries[] = {
     {"tanh", unary<Tanh>, 0},
     {"relu", unary<Relu>, 0},
     {"softplus", unary<Softplus>, 0},
+    {"sin", unary<Sin>, 0},
+    {"cos", unary<Cos>, 0},
     {"erf", unary<Erf>, 0},
     {"affine", affine, 0},
     {"clamp", clamp, 0},

@@ -21,6 +21,9 @@
   X(selective_scan) \
   X(causal_conv) \
   X(matrix_scan) \
+  X(headwise) \
+  X(diagonal_scan) \
+  X(complex_scan) \
   X(sru) \
   X(wkv) \
   X(sweep)

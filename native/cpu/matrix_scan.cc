@@ -18,7 +18,7 @@ class MatrixForward {
     if (items == 0) return;
     ranks = ranks_for(device, 6.0 * s.n * s.steps * s.heads * s.keys * s.values);
     if (ranks > items) ranks = (int)items;
-    room = s.keys * TILE + s.key_row();
+    room = s.keys * TILE + 2 * s.key_row();
     scratch = scratch_floats(device, ranks * room);
     device->parallel(
         device, ranks,
@@ -36,11 +36,7 @@ class MatrixForward {
   void tile(int64_t item, int64_t tile, float* state) const {
     const Head head = head_of(s, in, item / s.heads, item % s.heads);
     with_kind(s, in, [&](auto kind) {
-      if (tile == s.value_tiles())
-        scan<decltype(kind)>(head, Columns<1>{0, 1, true}, state);
-      else
-        scan<decltype(kind)>(head, Columns<TILE_VECTORS>{tile * TILE, least(TILE, s.values - tile * TILE), false},
-                             state);
+      with_columns(s, tile, [&](auto columns) { scan<decltype(kind)>(head, columns, state); });
     });
   }
 
@@ -52,16 +48,29 @@ class MatrixForward {
     columns.take(state, initial ? initial + at * s.keys * width : nullptr, width, s.keys);
     float* out = (columns.ones ? denominator : o) + (head.n * s.steps * s.heads + head.h) * width;
     const int64_t next = s.heads * width;
-    for (int64_t t = 0; t < head.length; t++) {
-      if (t == 0 || head.decay.next > 0) exponentials(w, head.decay[t], decays_of<Kind>(s));
-      Vec v[V] = {}, sum[V], total[V] = {};
-      columns.values(v, head.v[t]);
-      advance<Kind, V>(state, state, s.keys, step_of(head, t, w), v, total, sum);
-      columns.write(out + t * next, total);
-    }
+    constexpr int TOGETHER = Kind::low_rank ? 1 : 2;
+    int64_t t = 0;
+    for (; t + TOGETHER <= head.length; t += TOGETHER) steps<Kind, V, TOGETHER>(head, columns, state, w, t, out, next);
+    for (; t < head.length; t++) steps<Kind, V, 1>(head, columns, state, w, t, out, next);
     const Vec zero[V] = {};
     for (int64_t t = head.length; t < s.steps; t++) columns.write(out + t * next, zero);
     columns.give((columns.ones ? last_n : last) + at * s.keys * width, state, width, s.keys);
+  }
+
+  template <class Kind, int V, int COUNT>
+  THROUGHTIME_INLINE void steps(const Head& head, const Columns<V>& columns, float* state, float* decays, int64_t from,
+                                float* out, int64_t next) const {
+    Step step[COUNT];
+    Vec v[COUNT][V] = {}, total[COUNT][V] = {}, sum[COUNT][V] = {};
+    for (int i = 0; i < COUNT; i++) {
+      const int64_t t = from + i;
+      float* w = decays + i * s.key_row();
+      if (t < COUNT || head.decay.next > 0) exponentials(w, head.decay[t], decays_of<Kind>(s));
+      step[i] = step_of(head, t, w);
+      columns.values(v[i], head.v[t]);
+    }
+    advance<Kind, V, COUNT>(state, state, s.keys, step, v, total, sum);
+    for (int i = 0; i < COUNT; i++) columns.write(out + (from + i) * next, total[i]);
   }
 
   const MatrixShape s;

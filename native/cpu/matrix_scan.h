@@ -13,9 +13,9 @@
 namespace throughtime {
 namespace {
 
-constexpr int TILE_VECTORS = 2;
+constexpr int TILE_VECTORS = kLanes == 16 ? 4 : 2;
 constexpr int TILE = TILE_VECTORS * kLanes;
-constexpr int64_t CHUNK = 32;  // steps whose states are kept at a time by the backward pass
+constexpr int64_t CHUNK = 16;  // steps whose states are kept at a time by the backward pass
 
 enum Decay { NO_DECAY, SCALAR_DECAY, VECTOR_DECAY };
 
@@ -165,6 +165,16 @@ struct Columns {
   }
 };
 
+// Calls body(Columns) for tile i: the last one of the values is no wider than it must be.
+template <class F>
+THROUGHTIME_INLINE void with_columns(const MatrixShape& s, int64_t i, const F& body) {
+  if (i == s.value_tiles()) return body(Columns<1>{0, 1, true});
+  const int64_t first = i * TILE, count = least(TILE, s.values - first);
+  if (count <= kLanes) return body(Columns<1>{first, count, false});
+  if (count <= 2 * kLanes) return body(Columns<2>{first, count, false});
+  if constexpr (TILE_VECTORS > 2) body(Columns<TILE_VECTORS>{first, count, false});
+}
+
 // The numbers of one step, and the decays of its keys, or one for all.
 struct Step {
   const float *q, *k, *a, *b, *w;
@@ -173,24 +183,35 @@ THROUGHTIME_INLINE Step step_of(const Head& head, int64_t t, const float* w) {
   return {head.q[t], head.k[t], head.a[t], head.b[t], w};
 }
 
-// One step over a tile, from `before` to `now`, which may be one. Adds to o what q reads; `sum` is what a reads.
-template <class Kind, int V>
-THROUGHTIME_INLINE void advance(float* now, const float* before, int64_t keys, const Step& step, const Vec* v, Vec* o,
-                                Vec* sum) {
+// `COUNT` steps over a tile, from `before` to `now`, which may be one: each entry of S is fetched once for all of them.
+// Adds to o[step] what q reads; sum[step] is what a reads, of which there is one step at a time.
+template <class Kind, int V, int COUNT>
+THROUGHTIME_INLINE void advance(float* now, const float* before, int64_t keys, const Step* step, const Vec (*v)[V],
+                                Vec (*o)[V], Vec (*sum)[V]) {
+  static_assert(COUNT == 1 || !Kind::low_rank, "what a reads of S is known one step after the other");
   constexpr int64_t W = V * kLanes;
-  for (int i = 0; i < V; i++) sum[i] = Vec{};
   if constexpr (Kind::low_rank)
-    for (int64_t j = 0; j < keys; j++)
-      for (int i = 0; i < V; i++) sum[i] += step.a[j] * load(before + j * W + i * kLanes);
-  for (int64_t j = 0; j < keys; j++)
-    for (int i = 0; i < V; i++) {
-      const Vec old = load(before + j * W + i * kLanes);
-      Vec next = step.k[j] * v[i];
-      if constexpr (Kind::low_rank) next += step.b[j] * sum[i];
-      next += Kind::decay == NO_DECAY ? old : step.w[Kind::decay == VECTOR_DECAY ? j : 0] * old;
-      o[i] += step.q[j] * (Kind::old ? old : next);
-      store(now + j * W + i * kLanes, next);
+    for (int64_t j = 0; j < keys; j++) {
+      const Vec a = splat(step[0].a[j]);
+      for (int i = 0; i < V; i++) sum[0][i] += a * load(before + j * W + i * kLanes);
     }
+  for (int64_t j = 0; j < keys; j++) {
+    Vec state[V];
+    for (int i = 0; i < V; i++) state[i] = load(before + j * W + i * kLanes);
+    for (int t = 0; t < COUNT; t++) {
+      const Vec q = splat(step[t].q[j]), k = splat(step[t].k[j]);
+      const Vec w = Kind::decay == NO_DECAY ? Vec{} : splat(step[t].w[Kind::decay == VECTOR_DECAY ? j : 0]);
+      const Vec b = Kind::low_rank ? splat(step[t].b[j]) : Vec{};
+      for (int i = 0; i < V; i++) {
+        if (Kind::old) o[t][i] += q * state[i];
+        if (Kind::decay != NO_DECAY) state[i] *= w;
+        if (Kind::low_rank) state[i] += b * sum[t][i];
+        state[i] += k * v[t][i];
+        if (!Kind::old) o[t][i] += q * state[i];
+      }
+    }
+    for (int i = 0; i < V; i++) store(now + j * W + i * kLanes, state[i]);
+  }
 }
 
 }  // namespace

@@ -17,6 +17,13 @@ THROUGHTIME_INLINE void accumulate(float* to, Vec v, int n) {
   if (to) store_lanes(to, load_lanes(to, n) + v, n);
 }
 
+constexpr int64_t APART = 80;  // floats between tiles, so that they do not lie in the same sets of the cache
+
+template <int N>
+struct Count {
+  static constexpr int value = N;
+};
+
 struct Gradients {
   float *q, *k, *decay, *a, *b;  // of one step, or null; a decay that is constant is summed over the steps
 };
@@ -32,24 +39,25 @@ THROUGHTIME_INLINE void retreat(float* g, const float* before, const float* now,
     Vec dq[kLanes], dk[kLanes], dwj[kLanes], db[kLanes];
     for (int r = 0; r < n; r++) {
       const int64_t j = first + r;
-      const float w = Kind::decay == NO_DECAY ? 1.0f : step.w[Kind::decay == VECTOR_DECAY ? j : 0];
+      const Vec q = splat(step.q[j]), k = splat(step.k[j]), b = Kind::low_rank ? splat(step.b[j]) : Vec{};
+      const Vec w = Kind::decay == NO_DECAY ? Vec{} : splat(step.w[Kind::decay == VECTOR_DECAY ? j : 0]);
       Vec query = {}, key = {}, decay = {}, written = {};
       for (int i = 0; i < V; i++) {
         const int64_t at = j * W + i * kLanes;
         const Vec old = load(before + at);
         Vec down = load(g + at);
-        if (!Kind::old) down += step.q[j] * dout[i];
+        if (!Kind::old) down += q * dout[i];
         query += dout[i] * (Kind::old ? old : load(now + at));
         key += down * v[i];
-        dv[i] += step.k[j] * down;
+        dv[i] += k * down;
         if constexpr (Kind::decay == SCALAR_DECAY) dw += down * old;
         if constexpr (Kind::decay == VECTOR_DECAY) decay += down * old;
         if constexpr (Kind::low_rank) {
           written += down * sum[i];
-          dsum[i] += step.b[j] * down;
+          dsum[i] += b * down;
         }
         if (Kind::decay != NO_DECAY) down *= w;
-        if (Kind::old) down += step.q[j] * dout[i];
+        if (Kind::old) down += q * dout[i];
         store(g + at, down);
       }
       dq[r] = query, dk[r] = key, dwj[r] = decay, db[r] = written;
@@ -68,11 +76,12 @@ THROUGHTIME_INLINE void retreat(float* g, const float* before, const float* now,
       const int n = (int)least(kLanes, keys - first);
       Vec da[kLanes];
       for (int r = 0; r < n; r++) {
+        const Vec a = splat(step.a[first + r]);
         Vec read = {};
         for (int i = 0; i < V; i++) {
           const int64_t at = (first + r) * W + i * kLanes;
           read += dsum[i] * load(before + at);
-          store(g + at, load(g + at) + step.a[first + r] * dsum[i]);
+          store(g + at, load(g + at) + a * dsum[i]);
         }
         da[r] = read;
       }
@@ -95,7 +104,7 @@ class MatrixBackward {
     ranks = ranks_for(device, 24.0 * s.n * s.steps * s.heads * s.keys * s.values);
     if (ranks > items) ranks = items ? (int)items : 1;
     chunks = (s.steps + CHUNK - 1) / CHUNK;
-    const int64_t tile = s.keys * TILE;
+    const int64_t tile = s.keys * TILE + APART;
     room = (chunks + CHUNK + 2) * tile + CHUNK * (TILE + s.key_row()) + s.key_row();
     scratch = scratch_floats(device, ranks * room);
     const int64_t decays = s.decay() == VECTOR_DECAY ? s.keys : 1;
@@ -139,10 +148,8 @@ class MatrixBackward {
         clear_rows(grads[IN_DECAY], n, s.heads, h, decays);
       const Head head = head_of(s, in, n, h);
       with_kind(s, in, [&](auto kind) {
-        using Kind = decltype(kind);
-        for (int64_t tile = 0; tile < s.value_tiles(); tile++)
-          scan<Kind>(head, Columns<TILE_VECTORS>{tile * TILE, least(TILE, s.values - tile * TILE), false}, rank);
-        if (s.normaliser) scan<Kind>(head, Columns<1>{0, 1, true}, rank);
+        for (int64_t tile = 0; tile < s.tiles(); tile++)
+          with_columns(s, tile, [&](auto columns) { scan<decltype(kind)>(head, columns, rank); });
       });
     }
   }
@@ -160,7 +167,7 @@ class MatrixBackward {
 
   template <class Kind, int V>
   __attribute__((noinline)) void scan(const Head& head, Columns<V> columns, int rank) const {
-    const int64_t tile = s.keys * columns.width, width = columns.ones ? 1 : s.values;
+    const int64_t tile = s.keys * columns.width + APART, width = columns.ones ? 1 : s.values;
     const int64_t at = head.n * s.heads + head.h, decays = decays_of<Kind>(s);
     float* starts = scratch + rank * room;  // S before each chunk
     float* states = starts + chunks * tile;
@@ -171,23 +178,28 @@ class MatrixBackward {
     const auto row = [&](const float* all, int64_t t) {
       return all ? all + ((head.n * s.steps + t) * s.heads + head.h) * width : nullptr;
     };
-    // The steps of a chunk, from S before it on: at every step the next state, or all in one place.
-    const auto forward = [&](int64_t from, int64_t to, float* state, int64_t next) {
-      for (int64_t t = from; t < to; t++, state += next) {
-        float* decay = w + (t - from) * s.key_row();
-        exponentials(decay, head.decay[t], decays);
-        Vec v[V] = {}, o[V] = {}, sum[V];
-        columns.values(v, head.v[t]);
-        advance<Kind, V>(state + next, state, s.keys, step_of(head, t, decay), v, o, sum);
-        for (int i = 0; i < V; i++) store(sums + (t - from) * columns.width + i * kLanes, sum[i]);
+    // COUNT steps from `from` on, from a state to the next one; `slot` is the first one's place in its chunk.
+    const auto forward = [&](auto count, int64_t from, int64_t slot, float* now, const float* before) {
+      constexpr int COUNT = decltype(count)::value;
+      Step step[COUNT];
+      Vec v[COUNT][V] = {}, o[COUNT][V] = {}, sum[COUNT][V] = {};
+      for (int i = 0; i < COUNT; i++) {
+        float* decay = w + (slot + i) * s.key_row();
+        exponentials(decay, head.decay[from + i], decays);
+        step[i] = step_of(head, from + i, decay);
+        columns.values(v[i], head.v[from + i]);
       }
+      advance<Kind, V, COUNT>(now, before, s.keys, step, v, o, sum);
+      for (int i = 0; i < V; i++) store(sums + slot * columns.width + i * kLanes, sum[0][i]);
     };
 
     const int64_t used = (head.length + CHUNK - 1) / CHUNK;
     columns.take(states, matrix(floats(in[columns.ones ? IN_INITIAL_N : IN_INITIAL])), width, s.keys);
     for (int64_t c = 0; c < used; c++) {
       __builtin_memcpy(starts + c * tile, states, tile * sizeof(float));
-      if (c + 1 < used) forward(c * CHUNK, (c + 1) * CHUNK, states, 0);
+      if (c + 1 == used) break;
+      constexpr int TOGETHER = Kind::low_rank ? 1 : 2;
+      for (int64_t t = 0; t < CHUNK; t += TOGETHER) forward(Count<TOGETHER>(), c * CHUNK + t, t, states, states);
     }
 
     columns.take(g, matrix(columns.ones ? dlast_n : dlast), width, s.keys);
@@ -195,7 +207,8 @@ class MatrixBackward {
     for (int64_t c = used - 1; c >= 0; c--) {
       const int64_t from = c * CHUNK, to = least(from + CHUNK, head.length);
       __builtin_memcpy(states, starts + c * tile, tile * sizeof(float));
-      forward(from, to, states, tile);
+      for (int64_t t = 0; t < to - from; t++)
+        forward(Count<1>(), from + t, t, states + (t + 1) * tile, states + t * tile);
       for (int64_t t = to - 1; t >= from; t--) {
         const int64_t step = t - from;
         Vec v[V] = {}, d[V] = {}, sum[V], dv[V] = {};

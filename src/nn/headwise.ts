@@ -1,5 +1,4 @@
-import { matmul } from "../ops/matmul.js";
-import { reshape, transpose } from "../ops/movement.js";
+import { headwise } from "../ops/headwise.js";
 import { uniform, type Generator } from "../tensor/random.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { Module, place, type Placement } from "./module.js";
@@ -18,11 +17,6 @@ export class Headwise extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    const [heads, outputs, inputs] = this.weight.shape;
-    const leading = x.shape.slice(0, -1);
-    const rows = x.size / (heads * inputs);
-    const byHead = transpose(reshape(x, [rows, heads, inputs]), [1, 0, 2]);
-    const product = matmul(byHead, this.weight, { transposeB: true });
-    return reshape(transpose(product, [1, 0, 2]), [...leading, heads * outputs]);
+    return headwise(x, this.weight);
   }
 }

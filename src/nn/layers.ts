@@ -28,3 +28,5 @@ export { QRNN, type QRNNOptions, type QRNNState } from "./qrnn.js";
 export { SRU, type SRUOptions, type SRUState } from "./sru.js";
 export { HGRN, type HGRNOptions, type HGRNState } from "./hgrn.js";
 export { RWKV4ChannelMix, RWKV4TimeMix, type RWKV4ChannelState, type RWKV4Options, type RWKV4TimeState } from "./rwkv4.js";
+export { RWKV5TimeMix, type RWKV5Options, type RWKV5State } from "./rwkv5.js";
+export { RWKV6ChannelMix, RWKV6TimeMix, type RWKV6ChannelMixOptions, type RWKV6Options } from "./rwkv6.js";

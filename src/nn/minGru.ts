@@ -22,7 +22,7 @@ export interface MinRecurrentOptions extends Placement {
 export type MinRecurrentState = ScanState<"h">;
 
 /** g(x) = x + 1/2 where x >= 0, else sigmoid(x): positive and continuous. */
-function positive(x: Tensor): Tensor {
+export function positive(x: Tensor): Tensor {
   const zero = zeros([], { device: x.device, dtype: x.dtype as "float32" });
   return where(lessEqual(zero, x), affine(x, 1, 0.5), sigmoid(x));
 }

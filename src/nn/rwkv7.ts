@@ -2,22 +2,20 @@ import { add, affine, mul, neg, relu, sigmoid, square, sub, tanh } from "../ops/
 import { matmul } from "../ops/matmul.js";
 import { matrixScan } from "../ops/matrixScan.js";
 import { reshape } from "../ops/movement.js";
-import { layerNorm, unit } from "../ops/norm.js";
+import { unit } from "../ops/norm.js";
 import { sum } from "../ops/reduce.js";
 import { checkCount, checkOptions } from "../tensor/check.js";
-import { full, ones, tensor, zeros } from "../tensor/create.js";
+import { full, tensor, zeros } from "../tensor/create.js";
 import { sameShape, showShape, type MaybeTensor, type Shape } from "../tensor/op.js";
 import type { Generator } from "../tensor/random.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { constant, orthogonal, uniform } from "./fill.js";
+import { HeadNorm } from "./headNorm.js";
 import { Linear } from "./linear.js";
-import { Module, place, type Placement } from "./module.js";
+import { place, type Placement } from "./module.js";
 import type { SequenceOptions } from "./recurrentLayer.js";
 import { ScanLayer, type ScanInput, type ScanState } from "./scanLayer.js";
 import { tokenShift } from "./tokenShift.js";
-
-/** The group norm's, whatever the size of a head. */
-const EPS = 64e-5;
 
 export interface RWKV7TimeMixOptions extends Placement {
   /** Numbers of a head. Default 64. */
@@ -52,29 +50,6 @@ const timeOptions = [
 export interface RWKV7ForwardOptions extends SequenceOptions<ScanState<"x" | "S">> {
   /** The values of the first layer, [N, T, C], which later layers mix into theirs. */
   readonly first?: Tensor;
-}
-
-/** Gain and shift of the normalisation of each head. */
-class HeadNorm extends Module {
-  readonly weight: Tensor;
-  readonly bias: Tensor;
-
-  constructor(
-    readonly heads: number,
-    features: number,
-    options: Placement,
-  ) {
-    super();
-    const settings = { requiresGrad: true, ...place(options) };
-    this.weight = ones([features], settings);
-    this.bias = zeros([features], settings);
-  }
-
-  /** [N, T, H, V] -> [N, T, H * V] */
-  forward(x: Tensor): Tensor {
-    const [n, steps, heads, size] = x.shape;
-    return add(mul(reshape(layerNorm(x, null, null, { eps: EPS }), [n, steps, heads * size]), this.weight), this.bias);
-  }
 }
 
 /**

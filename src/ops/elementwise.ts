@@ -157,6 +157,10 @@ export const erf = unary("erf", errorFunction, (g, x) => mul(g, affine(exp(neg(s
   low: -4,
   high: 4,
 });
+/** Sine of x in radians. Native kernels are exact to 2e-7 up to |x| = 8000, and lose digits beyond. */
+export const sin: (x: Tensor) => Tensor = unary("sin", Math.sin, (g, x) => mul(g, cos(x)), { low: -30, high: 30 });
+/** Cosine of x in radians; see `sin`. */
+export const cos: (x: Tensor) => Tensor = unary("cos", Math.cos, (g, x) => neg(mul(g, sin(x))), { low: -30, high: 30 });
 /** x * sigmoid(x), also called swish (Elfwing, Uchibe & Doya 2018). */
 export const silu = (x: Tensor): Tensor => mul(x, sigmoid(x));
 /** x times the normal distribution function of x, exactly (Hendrycks & Gimpel 2016). */
