@@ -125,6 +125,8 @@ export type { GenerateOptions } from "./models/generate.js";
 export type { Tokenizer } from "./models/tokenizer.js";
 export { MambaForCausalLM, type MambaConfig } from "./models/mamba.js";
 export { Mamba2ForCausalLM, type Mamba2Config } from "./models/mamba2.js";
+export { RwkvForCausalLM, type RwkvConfig } from "./models/rwkv4.js";
+export { xLSTMForCausalLM, type xLSTMConfig } from "./models/xlstm.js";
 export { RWKV7ForCausalLM, type RWKV7Config } from "./models/rwkv7.js";
 export { Optimizer, type Entry, type OptimizerState } from "./train/optimizer.js";
 export * from "./train/optimizers.js";

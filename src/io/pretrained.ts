@@ -9,7 +9,7 @@ import { checkChoice, checkOptions } from "../tensor/check.js";
 import { architectureOf } from "./architectures.js";
 import { fileError, writeFileAtomic } from "./files.js";
 import { makeFolder } from "./folder.js";
-import { readConfig, toFloats } from "./pretrainedConfig.js";
+import { configText, readConfig } from "./pretrainedConfig.js";
 import { PretrainedTensors } from "./pretrainedTensors.js";
 import { toNumbers, writeSafetensors, type SafeDType, type TensorToWrite } from "./safetensors.js";
 import { readTokenizer, type FileTokenizer } from "./tokenizerFile.js";
@@ -22,7 +22,7 @@ export interface FromPretrainedOptions extends Placement {
 /**
  * Reads a model as Transformers saves it: `config.json`, and the weights of `model.safetensors` or of the shards that
  * `model.safetensors.index.json` names, in any mix of F32, F16, BF16 and F64; and the tokenizer of a `tokenizer.json`,
- * through the package @huggingface/tokenizers. Known are MambaForCausalLM, Mamba2ForCausalLM and RWKV-7, this also without
+ * through the package @huggingface/tokenizers. Known are Mamba, Mamba-2, RWKV-4, xLSTM and RWKV-7, this also without
  * a `config.json`, by the names of BlinkDL's checkpoints. The model is ready for inference; `train` turns it to training.
  *
  * The files are believed in nothing: everything is checked before the model is made.
@@ -97,11 +97,9 @@ export async function savePretrained(model: CausalLM, folder: string, options: S
   checkOptions("savePretrained", options, ["dtype"]);
   const { dtype = "float32" } = options;
   checkChoice("savePretrained", "dtype", dtype, Object.keys(dtypes));
-  const { architecture, modelType } = architectureOf("savePretrained", model);
-  const described = { ...model.config, architectures: [architecture], model_type: modelType, dtype };
-  const entries = Object.entries(described).filter(([name]) => name !== "torch_dtype");
-  const sorted = Object.fromEntries(entries.sort(([a], [b]) => (a < b ? -1 : 1)));
-  const text = `${JSON.stringify(toFloats(sorted), null, 2)}\n`;
+  const { architecture, modelType, floats } = architectureOf("savePretrained", model);
+  const described = { ...model.config, architectures: [architecture], model_type: modelType, dtype, torch_dtype: undefined };
+  const text = configText(described, (name) => floats.includes(name));
   const tensors = new Map<string, TensorToWrite>();
   for (const [name, t] of Object.entries(model.stateDict()))
     tensors.set(name, { dtype: dtypes[dtype], shape: t.shape, data: Float32Array.from(await t.data()) });

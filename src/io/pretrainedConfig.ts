@@ -41,11 +41,24 @@ export function fromFloats(value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).map(([key, v]) => [key, fromFloats(v)]));
 }
 
-/** The opposite of `fromFloats`. */
-export function toFloats(value: unknown): unknown {
-  if (typeof value === "number" && !Number.isFinite(value)) return { __float__: String(value) };
-  if (Array.isArray(value)) return value.map(toFloats);
-  return isObject(value) ? Object.fromEntries(Object.entries(value).map(([key, v]) => [key, toFloats(v)])) : value;
+/** A configuration as Transformers writes it: sorted, and with 1.0 for entries that are floating-point numbers. */
+export function configText(config: object, isFloat: (name: string) => boolean): string {
+  const lines = (value: unknown, float: boolean, indent: string): string => {
+    if (typeof value === "number" && !Number.isFinite(value)) return lines({ __float__: String(value) }, false, indent);
+    if (typeof value === "number" && float && Number.isInteger(value)) return value.toFixed(1);
+    const list = Array.isArray(value);
+    if (!list && !isObject(value)) return JSON.stringify(value);
+    const inner = `${indent}  `;
+    const parts = list
+      ? value.map((v) => lines(v, float, inner))
+      : Object.keys(value)
+          .sort()
+          .filter((key) => value[key] !== undefined)
+          .map((key) => `${JSON.stringify(key)}: ${lines(value[key], indent === "" && isFloat(key), inner)}`);
+    const [open, close] = list ? "[]" : "{}";
+    return parts.length === 0 ? open + close : `${open}\n${inner}${parts.join(`,\n${inner}`)}\n${indent}${close}`;
+  };
+  return `${lines(config, false, "")}\n`;
 }
 
 /** What a folder's `config.json` describes. */

@@ -28,7 +28,7 @@ export interface CausalLMForwardOptions {
   readonly hiddenStates?: boolean;
 }
 
-/** What a model's layers make of ids: the last hidden values [N, T, C], the state, and the values after each layer. */
+/** What a model's layers make of ids: the last hidden values [N, T, C], the state, and a value for each layer. */
 export interface Body {
   readonly hidden: Tensor;
   readonly state: StateTree;
@@ -43,6 +43,8 @@ export interface Architecture<C extends object = object> {
   readonly modelType: string;
   /** The parameter that is another one where the configuration says `tie_word_embeddings`, and which. */
   readonly tied?: readonly [string, string];
+  /** Entries of the configuration that are floating-point numbers. */
+  readonly floats: readonly string[];
   /** @throws on an entry that is not known or cannot be. */
   complete(where: string, given: object): C;
   /** Names and shapes of the parameters, without making them. */
@@ -74,7 +76,7 @@ export abstract class CausalLM extends Module {
 
   /**
    * ids int32 [N, T] -> `logits` [N, T, vocabSize] for the id after each, and the `state` to go on from. With
-   * `hiddenStates` also those of Transformers, [layers + 1, N, T, C]: after each layer, and after the last norm.
+   * `hiddenStates` also those that Transformers gives, [layers + 1, N, T, C]: after each layer (of xLSTM: before it), and after the last norm.
    *
    * @throws on a wrong shape, state or option.
    */
@@ -121,6 +123,9 @@ export abstract class CausalLM extends Module {
     return typeof prompt === "string" ? generateText(this, prompt, options) : generateIds(this, prompt, options);
   }
 }
+
+/** @internal Where parameters live that are not drawn. */
+export const placementOf = ({ device, dtype }: CausalLMOptions): Placement => ({ device, dtype });
 
 /** @internal A table of vectors whose initial values have a small deviation, so that it can also be a head. */
 export function table(count: number, features: number, std: number, { generator, ...placement }: CausalLMOptions): Embedding {

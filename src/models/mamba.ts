@@ -3,7 +3,7 @@ import { Mamba } from "../nn/mamba.js";
 import type { Shape } from "../tensor/op.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { CausalLM, outputHead, type CausalLMForwardOptions, type CausalLMOptions } from "./causalLM.js";
-import { choice, completeConfig, count, flag, ids, maybe, number, type ConfigOf } from "./config.js";
+import { choice, completeConfig, count, flag, floatsOf, ids, maybe, number, type ConfigOf } from "./config.js";
 import { MambaBackbone, mambaShapes } from "./mambaBackbone.js";
 
 const fields = {
@@ -12,7 +12,7 @@ const fields = {
   num_hidden_layers: count(32),
   state_size: count(16),
   conv_kernel: count(4),
-  expand: number(2, Number.MIN_VALUE),
+  expand: count(2),
   intermediate_size: maybe(count(1536)),
   use_bias: flag(false),
   use_conv_bias: flag(true),
@@ -51,6 +51,7 @@ export class MambaForCausalLM extends CausalLM {
   static readonly architecture = "MambaForCausalLM";
   static readonly modelType = "mamba";
   static readonly tied = ["lm_head.weight", "backbone.embeddings.weight"] as const;
+  static readonly floats = floatsOf(fields, ["time_step_floor", "time_step_scale"]);
   readonly config: MambaConfig;
   readonly backbone: MambaBackbone;
   readonly lm_head: Linear;

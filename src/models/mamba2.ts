@@ -3,7 +3,7 @@ import { Mamba2 } from "../nn/mamba2.js";
 import type { Shape } from "../tensor/op.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { CausalLM, outputHead, type CausalLMForwardOptions, type CausalLMOptions } from "./causalLM.js";
-import { choice, completeConfig, count, flag, ids, number, range, type ConfigOf } from "./config.js";
+import { choice, completeConfig, count, flag, floatsOf, ids, number, range, type ConfigOf } from "./config.js";
 import { MambaBackbone, mambaShapes } from "./mambaBackbone.js";
 
 const fields = {
@@ -15,7 +15,7 @@ const fields = {
   state_size: count(128),
   n_groups: count(8),
   conv_kernel: count(4),
-  expand: number(2, Number.MIN_VALUE),
+  expand: count(2),
   use_bias: flag(false),
   use_conv_bias: flag(true),
   hidden_act: choice("silu", ["silu", "swish"]),
@@ -49,6 +49,7 @@ export class Mamba2ForCausalLM extends CausalLM {
   static readonly architecture = "Mamba2ForCausalLM";
   static readonly modelType = "mamba2";
   static readonly tied = ["lm_head.weight", "backbone.embeddings.weight"] as const;
+  static readonly floats = floatsOf(fields, ["time_step_floor"]);
   readonly config: Mamba2Config;
   readonly backbone: MambaBackbone;
   readonly lm_head: Linear;

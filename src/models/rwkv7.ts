@@ -9,7 +9,7 @@ import { add } from "../ops/elementwise.js";
 import type { Shape } from "../tensor/op.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { CausalLM, checkDepth, table, type Body, type CausalLMForwardOptions, type CausalLMOptions } from "./causalLM.js";
-import { completeConfig, count, flag, ids, maybe, type ConfigOf } from "./config.js";
+import { completeConfig, count, flag, floatsOf, ids, maybe, type ConfigOf } from "./config.js";
 
 const fields = {
   vocab_size: count(65536),
@@ -75,6 +75,7 @@ class Block extends Module {
 export class RWKV7ForCausalLM extends CausalLM {
   static readonly architecture = "RWKV7ForCausalLM";
   static readonly modelType = "rwkv7";
+  static readonly floats = floatsOf(fields);
   readonly config: RWKV7Config;
   readonly emb: Embedding;
   readonly blocks: readonly Block[];

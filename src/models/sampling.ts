@@ -63,38 +63,65 @@ export function pick(
   { temperature = 1, topK, topP = 1, repetitionPenalty = 1 }: SamplingOptions = {},
   seen?: Seen,
 ): number {
-  const bad = Array.prototype.findIndex.call(given, (v: number) => !Number.isFinite(v));
-  if (bad >= 0) throw new Error(`sample: the model's logits must be finite but logit ${bad} is ${given[bad]}`);
-  const rarer = (v: number, id: number) => (!seen?.has(id) ? v : v > 0 ? v / repetitionPenalty : v * repetitionPenalty);
-  const logits = repetitionPenalty === 1 ? given : Float64Array.from(given, rarer);
+  for (let i = 0; i < given.length; i++)
+    if (!Number.isFinite(given[i])) throw new Error(`sample: the model's logits must be finite but logit ${i} is ${given[i]}`);
+  const logits = repetitionPenalty === 1 || !seen ? given : penalised(given, repetitionPenalty, seen);
   const best = largest(logits);
   if (temperature === 0) return best;
-  const weights = Float64Array.from(logits, (v) => Math.exp((v - logits[best]) / temperature));
-  const order = topK === undefined && topP === 1 ? null : likeliest(weights, topK, topP);
-  const count = order?.length ?? weights.length;
-  const idAt = (i: number) => (order ? order[i] : i);
-  let left = 0;
-  for (let i = 0; i < count; i++) left += weights[idAt(i)];
-  left *= u;
-  for (let i = 0; i < count; i++) {
-    left -= weights[idAt(i)];
-    if (left < 0) return idAt(i);
-  }
-  return idAt(0);
+  const weights = new Float64Array(logits.length);
+  let total = 0;
+  for (let i = 0; i < weights.length; i++) total += weights[i] = Math.exp((logits[i] - logits[best]) / temperature);
+  if ((topK === undefined || topK >= weights.length) && topP === 1) return draw(weights, null, u * total);
+  const order = likeliest(weights, total, topK ?? weights.length, topP);
+  const left = order.reduce((sum, id) => sum + weights[id], 0);
+  return draw(weights, order, u * left);
 }
 
-/** The ids that `topK` and `topP` leave, likeliest first. */
-function likeliest(weights: Float64Array, topK: number | undefined, topP: number): number[] {
-  let order = Array.from(weights, (_, i) => i);
-  if (topK !== undefined && topK < weights.length) {
-    // Ids of weights below the k-th need no sorting; of those equal to it the first are taken.
-    const least = weights.slice().sort()[weights.length - topK];
-    order = order.filter((id) => weights[id] >= least);
+function penalised(logits: ArrayLike<number>, penalty: number, seen: Seen): Float64Array {
+  const changed = Float64Array.from(logits);
+  for (let i = 0; i < changed.length; i++) if (seen.has(i)) changed[i] = changed[i] > 0 ? changed[i] / penalty : changed[i] * penalty;
+  return changed;
+}
+
+/** The id at which the sum of the weights passes `level`, in this order or that of the ids. */
+function draw(weights: Float64Array, order: readonly number[] | null, level: number): number {
+  const count = order?.length ?? weights.length;
+  let left = level;
+  for (let i = 0; i < count; i++) {
+    const id = order ? order[i] : i;
+    left -= weights[id];
+    if (left < 0) return id;
   }
-  order.sort((a, b) => weights[b] - weights[a] || a - b);
-  order = order.slice(0, topK);
-  const wanted = topP * order.reduce((sum, id) => sum + weights[id], 0);
+  return order ? order[0] : 0;
+}
+
+/** The ids that `topK` and `topP` leave, likeliest first and equals by their number. */
+function likeliest(weights: Float64Array, total: number, topK: number, topP: number): number[] {
+  // Together, weights of at most this are less than what topP leaves out: they need no sorting.
+  const least = topK < weights.length ? kth(weights, topK) : ((1 - topP) * total) / weights.length;
+  const found: number[] = [];
+  for (let i = 0; i < weights.length; i++) if (weights[i] >= least) found.push(i);
+  const order = found.sort((a, b) => weights[b] - weights[a] || a - b).slice(0, topK);
+  const wanted = topP * (topK < weights.length ? order.reduce((sum, id) => sum + weights[id], 0) : total);
   let sum = 0;
   const last = order.findIndex((id) => (sum += weights[id]) >= wanted);
   return last < 0 ? order : order.slice(0, last + 1);
+}
+
+/** The k-th largest value, by a heap of the k largest so far whose root is the smallest of them. */
+function kth(values: Float64Array, k: number): number {
+  const heap = values.slice(0, k).sort();
+  for (let i = k; i < values.length; i++) {
+    const value = values[i];
+    if (value <= heap[0]) continue;
+    let at = 0;
+    for (let child = 1; child < k; child = 2 * at + 1) {
+      if (child + 1 < k && heap[child + 1] < heap[child]) child++;
+      if (heap[child] >= value) break;
+      heap[at] = heap[child];
+      at = child;
+    }
+    heap[at] = value;
+  }
+  return heap[0];
 }
