@@ -33,6 +33,6 @@ export { RWKV6ChannelMix, RWKV6TimeMix, type RWKV6ChannelMixOptions, type RWKV6O
 export { S4, type S4Options } from "./s4.js";
 export { S4D } from "./s4d.js";
 export { S5, type S5Options, type S5State } from "./s5.js";
-export type { StateSpaceOptions, StateSpaceState } from "./stateSpace.js";
+export type { StateSpaceModeOptions, StateSpaceOptions, StateSpaceState } from "./stateSpace.js";
 export type { Discretization } from "./discretize.js";
 export { hippo, normalForm, type ComplexArray, type Hippo, type Measure, type NormalForm } from "./hippo.js";

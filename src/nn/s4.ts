@@ -12,10 +12,10 @@ import {
   StateSpaceLayer,
   stateSpaceOptions,
   type StateSpaceDraw,
-  type StateSpaceOptions,
+  type StateSpaceModeOptions,
 } from "./stateSpace.js";
 
-export interface S4Options extends StateSpaceOptions {
+export interface S4Options extends StateSpaceModeOptions {
   /** What the state remembers of the past at the start, see `hippo`. Default `"legs"`. */
   readonly measure?: "legs" | "fourier";
 }
@@ -75,12 +75,12 @@ export class S4 extends StateSpaceLayer {
 
   /** @throws on a size or option that is not known. */
   constructor(inputSize: number, options: S4Options = {}) {
-    checkOptions("S4", options, [...stateSpaceOptions, "measure"]);
+    checkOptions("S4", options, [...stateSpaceOptions, "mode", "measure"]);
     checkCount("S4", "inputSize", inputSize);
     const { measure = "legs" } = options;
     checkChoice("S4", "measure", measure, ["legs", "fourier"]);
     const draw = drawStateSpace("S4", options);
-    super(inputSize, draw);
+    super("S4", inputSize, draw, options);
     this.kernel = new LowRankKernel(inputSize, measure, draw);
   }
 }

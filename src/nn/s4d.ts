@@ -11,7 +11,7 @@ import {
   StateSpaceLayer,
   stateSpaceOptions,
   type StateSpaceDraw,
-  type StateSpaceOptions,
+  type StateSpaceModeOptions,
 } from "./stateSpace.js";
 
 /** A = -exp(log_A_real) + i A_imag, B = 1, zero-order hold. */
@@ -52,11 +52,11 @@ export class S4D extends StateSpaceLayer {
   readonly kernel: DiagonalKernel;
 
   /** @throws on a size or option that is not known. */
-  constructor(inputSize: number, options: StateSpaceOptions = {}) {
-    checkOptions("S4D", options, stateSpaceOptions);
+  constructor(inputSize: number, options: StateSpaceModeOptions = {}) {
+    checkOptions("S4D", options, [...stateSpaceOptions, "mode"]);
     checkCount("S4D", "inputSize", inputSize);
     const draw = drawStateSpace("S4D", options);
-    super(inputSize, draw);
+    super("S4D", inputSize, draw, options);
     this.kernel = new DiagonalKernel(inputSize, draw);
   }
 }

@@ -2,8 +2,10 @@ import type { DiagonalScanInputs } from "../ops/diagonalScan.js";
 import { diagonalScan } from "../ops/diagonalScan.js";
 import { add, gelu, mul, sigmoid } from "../ops/elementwise.js";
 import { linear } from "../ops/matmul.js";
-import { reshape, split } from "../ops/movement.js";
-import { checkCount, checkNumber } from "../tensor/check.js";
+import { longConv } from "../ops/longConv.js";
+import { concat, reshape, split } from "../ops/movement.js";
+import { checkChoice, checkCount, checkNumber } from "../tensor/check.js";
+import { ones, zeros } from "../tensor/create.js";
 import type { Shape } from "../tensor/op.js";
 import { normal, uniform, type Generator } from "../tensor/random.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -17,6 +19,15 @@ export interface StateSpaceOptions extends Placement {
   readonly timeStepMin?: number;
   readonly timeStepMax?: number;
   readonly generator?: Generator;
+}
+
+export interface StateSpaceModeOptions extends StateSpaceOptions {
+  /**
+   * How a sequence is run from its start. `"recurrent"` (default) step by step; `"convolution"` by fast Fourier transforms
+   * of the input and of what a single one makes: the same output, whose gradient costs a fraction for it does not go back
+   * through the states. The state is the recurrence's in both, and what goes on from a state is always recurrent.
+   */
+  readonly mode?: "recurrent" | "convolution";
 }
 
 export const stateSpaceOptions = ["stateSize", "timeStepMin", "timeStepMax", "generator", "device", "dtype"] as const;
@@ -79,13 +90,18 @@ export abstract class StateSpaceLayer extends ScanLayer<"x"> {
   readonly D: Tensor;
   abstract readonly kernel: StateSpaceKernel;
   readonly output_linear: readonly GatedLinear[];
+  readonly mode: "recurrent" | "convolution";
   private readonly states: number;
 
   constructor(
+    where: string,
     readonly inputSize: number,
     draw: StateSpaceDraw,
+    { mode = "recurrent" }: StateSpaceModeOptions,
   ) {
     super();
+    checkChoice(where, "mode", mode, ["recurrent", "convolution"]);
+    this.mode = mode;
     this.states = draw.states;
     this.D = normal([inputSize], draw.settings);
     this.output_linear = [new GatedLinear(inputSize, draw)];
@@ -100,7 +116,16 @@ export abstract class StateSpaceLayer extends ScanLayer<"x"> {
   }
 
   protected run({ x, state, lengths }: ScanInput<"x">) {
-    const { output, state: last } = diagonalScan({ u: x, ...this.kernel.discrete() }, { initial: state.x, lengths });
-    return { output: this.output_linear[0].forward(gelu(add(output, mul(x, this.D)))), state: { x: last } };
+    const kernel = this.kernel.discrete();
+    const { output, state: last } = diagonalScan({ u: x, ...kernel }, { initial: state.x, lengths });
+    const read = this.mode === "convolution" && !state.x && x.shape[1] > 1 ? longConv(x, impulse(kernel, x)) : output;
+    return { output: this.output_linear[0].forward(gelu(add(read, mul(x, this.D)))), state: { x: last } };
   }
+}
+
+/** What each channel makes of a single one, [T, D]. */
+function impulse(kernel: Omit<DiagonalScanInputs, "u">, { shape: [, steps, width], dtype, device }: Tensor): Tensor {
+  const placed = { dtype: dtype as "float32" | "float64", device };
+  const u = concat([ones([1, 1, width], placed), zeros([1, steps - 1, width], placed)], 1);
+  return reshape(diagonalScan({ u, ...kernel }).output, [steps, width]);
 }
