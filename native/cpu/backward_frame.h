@@ -1,6 +1,7 @@
 // What the sweeps backward share whatever their cell: chunks of steps, operands in panels, and the products and sums
 // that a chunk adds to the gradients of weights and biases and gives to the gradient of the input.
 #pragma once
+#include "gemm_bf16.h"
 #include "sweep.h"
 
 namespace throughtime {
@@ -13,7 +14,8 @@ class BackwardFrame {
   __attribute__((noinline)) BackwardFrame(const CellShape& shape, const Args& args, Device* device)
       : s(plan_sweep(args.ints, args.in[outputs_of(shape, args) + 5], device)),
         shape(shape),
-        checkpoint(is_checkpointed(args, shape.states)) {
+        checkpoint(is_checkpointed(args, shape.states)),
+        precision(precision_of(args, shape.states) == BF16 ? BF16 : FLOAT32) {
     const int outputs = outputs_of(shape, args), first = OPTIONS + shape.states;
     Buffer* const* in = args.in + outputs;
     Buffer* const* results = in + first + shape.states;
@@ -41,22 +43,20 @@ class BackwardFrame {
       dstate[i] = scratch_floats(device, s.n * (i == 0 ? h_row : row));
     }
     if (!shape.diagonal) {
-      recurrent = {nullptr, gates, s.width};
-      recurrent.packed = device->packed(device, in[2], PACKED_NATURAL, recurrent.floats(), &recurrent.fresh);
+      inner = {precision, nullptr, shape.inner * s.hidden, s.width, false};
+      recurrent = natural(in[2], outer(), s.width, inner.floats());
+      inner.packed = recurrent.packed + recurrent.floats();
     }
-    if (dx && weight_ih) {
-      input = {nullptr, gates, s.features};
-      input.packed = device->packed(device, in[1], PACKED_NATURAL, input.floats(), &input.fresh);
-    }
+    if (dx && weight_ih) input = natural(in[1], gates, s.features);
     capacity = s.n > 256 ? s.n : 256;
     for (Buffers& buffer : buffers) {
       buffer.dwx = scratch_floats(device, capacity * gates_row);
       buffer.drh = shape.one_gradient ? buffer.dwx : scratch_floats(device, capacity * gates_row);
       buffer.given = buffer.drh;
-      if (dweight_ih) buffer.x = scratch_floats(device, panels_of(s.features) * NR * capacity);
-      if (dweight_hh && !shape.diagonal) buffer.h = scratch_floats(device, panels_of(s.width) * NR * capacity);
+      if (dweight_ih) buffer.x = scratch_floats(device, panel_floats(s.features, capacity));
+      if (dweight_hh && !shape.diagonal) buffer.h = scratch_floats(device, panel_floats(s.width, capacity));
       if (shape.inner) buffer.operand = scratch_floats(device, capacity * row);
-      if (shape.inner) buffer.operand_panels = scratch_floats(device, panels_of(s.hidden) * NR * capacity);
+      if (shape.inner) buffer.operand_panels = scratch_floats(device, panel_floats(s.hidden, capacity));
     }
     products = scratch_floats(device, ranks * Products<1>::size);
     zeros = scratch_floats(device, row > h_row ? row : h_row);
@@ -64,20 +64,36 @@ class BackwardFrame {
     x_rows = static_cast<const float**>(device->scratch(device, ranks * capacity * sizeof(float*)));
     h_rows = static_cast<const float**>(device->scratch(device, ranks * capacity * sizeof(float*)));
     dx_rows = static_cast<float**>(device->scratch(device, ranks * capacity * sizeof(float*)));
-    gemm_blocks = scratch_floats(device, (int64_t)ranks * MC * A_STRIDE);
+    gemm_blocks = scratch_floats(device, ranks * BLOCK);
+    if (precision) operand_words = scratch_floats(device, ranks * operand_size());
   }
 
  protected:
   // The output, the final states, and with a projection what is projected.
   static int outputs_of(const CellShape& shape, const Args& args) { return 1 + shape.states + args.ints[6]; }
 
-  // A weight in panels of its columns.
+  // Rows of a weight in panels of its columns.
   struct Panels {
+    Precision precision;
     float* packed;
     int64_t rows, columns;
-    bool fresh = false;
-    int64_t floats() const { return panels_of(columns) * NR * rows; }
+    bool fresh;
+    int64_t size() const { return (precision ? words_of(precision, rows) : rows) * NR; }
+    int64_t floats() const { return panels_of(columns) * size(); }
   };
+
+  // The weight's first rows, with room for more behind them.
+  Panels natural(Buffer* weight, int64_t rows, int64_t columns, int64_t more = 0) const {
+    Panels p = {precision, nullptr, rows, columns, false};
+    const PackedKey key = precision ? PACKED_NATURAL_BF16 : PACKED_NATURAL;
+    p.packed = s.device->packed(s.device, weight, key, p.floats() + more, &p.fresh);
+    return p;
+  }
+
+  // Room for so many rows in panels of their columns.
+  int64_t panel_floats(int64_t columns, int64_t rows) const {
+    return Panels{precision, nullptr, rows, columns, false}.floats();
+  }
 
   void wait() const {
     if (ranks > 1) s.device->barrier(s.device);
@@ -154,7 +170,10 @@ class BackwardFrame {
   // Packs what is fresh, sets the gradients of the final states, and clears what is added to or written by no step.
   __attribute__((noinline)) void begin(int rank) {
     if (rank == 0) clear(zeros, row > h_row ? row : h_row);
-    if (recurrent.fresh) pack_natural(recurrent, weight_hh, rank);
+    if (recurrent.fresh) {
+      pack_natural(recurrent, weight_hh, rank);
+      pack_natural(inner, weight_hh + outer() * s.width, rank);
+    }
     if (input.fresh) pack_natural(input, weight_ih, rank);
     const Part weights(gates, rank, ranks);
     const int64_t count = weights.end - weights.begin;
@@ -195,17 +214,22 @@ class BackwardFrame {
 
   // This rank's share of the panels of B = the chunk's rows.
   void pack_rows_of(float* to, const Chunk& chunk, const Rows& rows, int64_t columns, int rank) const {
-    Gemm g = {};
-    g.n = columns;
-    g.b = rows;
-    pack_b(to, chunk.rows * NR, g, 0, 0, chunk.rows, Part(panels_of(columns), rank, ranks));
+    pack({precision, to, chunk.rows, columns, false}, rows, rank);
   }
 
   void pack_natural(const Panels& to, const float* weight, int rank) const {
+    pack(to, {weight, to.columns, nullptr}, rank);
+  }
+
+  void pack(const Panels& to, const Rows& rows, int rank) const {
     Gemm g = {};
     g.n = to.columns, g.k = to.rows;
-    g.b = {weight, to.columns, nullptr};
-    pack_b(to.packed, to.rows * NR, g, 0, 0, to.rows, Part(panels_of(to.columns), rank, ranks));
+    g.b = rows;
+    const Part mine(panels_of(to.columns), rank, ranks);
+    if (precision)
+      pack_b_bf16(to.packed, g, mine);
+    else
+      pack_b(to.packed, to.size(), g, 0, 0, to.rows, mine);
   }
 
   int64_t width_of(int i) const { return i == 0 ? s.width : s.hidden; }
@@ -221,23 +245,53 @@ class BackwardFrame {
     return i == 0 ? y + place * s.width : saved + (place * (kept + shape.states - 1) + kept + i - 1) * s.hidden;
   }
 
+  // Room for the rows of an operand of one rank's products in a step, in reduced precision.
+  int64_t operand_size() const { return reduced_rows_size(precision, s.n, gates > s.width ? gates : s.width); }
+
+  // The product of a member's first rows of `a` with a weight, without its panels.
+  __attribute__((noinline)) ReducedProduct reduce_operand(const Member& me, const Panels& weight, const float* a,
+                                                          int64_t stride, int64_t rows) const {
+    const ReducedPanels all = {precision, weight.packed, panels_of(weight.columns), weight.rows};
+    ReducedProduct p = all.product(s.device, 0, 0);
+    reduce_rows(
+        p, operand_words + me.rank * operand_size(), [&](int64_t i) { return a + (me.row + i * me.row_step) * stride; },
+        (int)rows, weight.rows);
+    return p;
+  }
+
+  // Of that product, some rows and panels.
+  __attribute__((noinline)) ReducedProduct part(ReducedProduct p, const Panels& weight, Group group, int64_t row,
+                                                int n) const {
+    p.a += row * p.a_stride;
+    p.rows = n, p.panels = group.tiles, p.columns = (int64_t)group.tiles * NR;
+    p.narrow = (int)(narrow_panel(weight.columns) - group.tile);
+    p.b += group.tile * p.panel;
+    p.after = p.b + group.tiles * p.panel;
+    return p;
+  }
+
   // Calls body(row(b), product, unit, lanes, full) for this member's rows b and tiles of the columns of `weight`:
-  // `product` is what `count` numbers from `first` on of the rows of `a`, `stride` apart, give with its rows from
-  // `first` on; zero for the rows from `with` on.
+  // `product` is what the rows of `a`, `stride` apart, give with the weight; zero for the rows from `with` on.
   template <bool Apart = true, class R, class F>
-  void for_products(const Member& me, const Panels& weight, int64_t first, int64_t count, const float* a,
-                    int64_t stride, int64_t t, int64_t rows, int64_t with, R row, F body) {
+  void for_products(const Member& me, const Panels& weight, const float* a, int64_t stride, int64_t t, int64_t rows,
+                    int64_t with, R row, F body) {
     Products<1> product;
     const Groups groups(me.tiles, rows, 1, t);
-    const int64_t panel = weight.rows * NR;
+    const int64_t panel = weight.size();
+    ReducedProduct reduced = {};
+    if (precision && groups.count() > 0) reduced = reduce_operand(me, weight, a, stride, least(rows, with));
     for (int64_t k = 0; k < groups.count(); k++) {
       const Group group = groups[k];
       for (int64_t r = 0; r < rows; r += ROWS_AT_ONCE) {
         const int n = (int)least(ROWS_AT_ONCE, rows - r);
         const int filled = (int)least(n, with > r ? with - r : 0);
-        product.fill(products + me.rank * Products<1>::size, a + (me.row + r * me.row_step) * stride + first,
-                     me.row_step * stride, filled, weight.packed + group.tile * panel + first * NR, panel, group.tiles,
-                     narrow_panel(weight.columns) - group.tile, count, nullptr);
+        float* buffer = products + me.rank * Products<1>::size;
+        if (precision)
+          product.fill(buffer, part(reduced, weight, group, r, filled), nullptr);
+        else
+          product.fill(buffer, a + (me.row + r * me.row_step) * stride, me.row_step * stride, filled,
+                       weight.packed + group.tile * panel, panel, group.tiles,
+                       narrow_panel(weight.columns) - group.tile, weight.rows, nullptr);
         for (int i = 0; i < n; i++) {
           const auto& at = row(me.row + (r + i) * me.row_step);
           for (int j = 0; j < group.tiles; j++)
@@ -263,7 +317,7 @@ class BackwardFrame {
       const int64_t width = width_of(i), stride = i == 0 ? h_row : row;
       const int64_t with = i == 0 ? me.rows(s.active(0)) : 0;
       for_products(
-          me, recurrent, 0, outer(), after, gates_row, 0, me.rows(s.n), with, [&](int64_t b) { return b; },
+          me, recurrent, after, gates_row, 0, me.rows(s.n), with, [&](int64_t b) { return b; },
           [&](int64_t b, const float* product, int64_t unit, int lanes, auto full) {
             write<decltype(full)::value>(to + s.order[b] * width + unit, load(from + b * stride + unit) + load(product),
                                          lanes);
@@ -273,15 +327,8 @@ class BackwardFrame {
 
   // Adds this rank's share of what a chunk contributes to the gradients of weights and biases; its share of dx.
   __attribute__((noinline)) void add_products(const Chunk& chunk, int rank) {
-    float* block = gemm_blocks + rank * MC * A_STRIDE;
     const auto add = [&](float* to, int64_t columns, const float* gradients, int64_t m, const float* panels) {
-      Gemm g = {};
-      g.m = m, g.n = columns, g.k = chunk.rows;
-      g.a = {gradients, gates_row, nullptr}, g.a_transposed = true;
-      g.packed = panels;
-      g.c = to, g.c_stride = columns;
-      g.add = true;
-      gemm_part(g, block, rank, ranks);
+      add_product(to, columns, {gradients, gates_row, nullptr}, m, panels, chunk.rows, rank);
     };
     const int64_t outer = this->outer();
     if (dweight_ih) add(dweight_ih, s.features, chunk.dwx, gates, chunk.x);
@@ -294,13 +341,33 @@ class BackwardFrame {
       g.a = {chunk.dwx, gates_row, nullptr};
       g.packed = input.packed;
       g.c_rows = dx_rows + rank * capacity;
-      gemm_part(g, block, rank, ranks);
+      multiply_part(g, rank);
     }
     const Part columns(gates, rank, ranks);
     if (dx && !weight_ih) ids ? add_to_table(chunk, columns, rank) : copy_dx(chunk, rank);
     if (dbias_ih) add_columns(dbias_ih, chunk.dwx, gates_row, chunk.rows, columns, rank);
     if (dbias_hh && !(dbias_ih && shape.one_gradient))
       add_columns(dbias_hh, chunk.given, gates_row, chunk.rows, columns, rank);
+  }
+
+  // This rank's share of to += the transpose of m columns of `gradients` times k rows in panels.
+  __attribute__((noinline)) void add_product(float* to, int64_t columns, const Rows& gradients, int64_t m,
+                                             const float* panels, int64_t k, int rank) {
+    Gemm g = {};
+    g.m = m, g.n = columns, g.k = k;
+    g.a = gradients, g.a_transposed = true;
+    g.packed = panels;
+    g.c = to, g.c_stride = columns;
+    g.add = true;
+    multiply_part(g, rank);
+  }
+
+  void multiply_part(const Gemm& g, int rank) {
+    float* block = gemm_blocks + rank * BLOCK;
+    if (precision)
+      gemm_part_bf16(g, s.device, block, rank, ranks);
+    else
+      gemm_part(g, block, rank, ranks);
   }
 
   __attribute__((noinline)) void copy_dx(const Chunk& chunk, int rank) {
@@ -331,6 +398,7 @@ class BackwardFrame {
   Sweep s;
   const CellShape shape;
   bool checkpoint;
+  const Precision precision;  // of every product; int8 has no gradient
   int ranks;
   int64_t gates;                  // G * H
   int64_t row, h_row, gates_row;  // floats between rows of dstate (of h: h_row), and of dwx and drh
@@ -339,11 +407,13 @@ class BackwardFrame {
   int64_t table_rows;
   const float *x, *weight_ih, *weight_hh, *initial[MAX_STATES], *y, *saved;
   float *dx, *dweight_ih, *dweight_hh, *dbias_ih, *dbias_hh, *dinitial[MAX_STATES];
-  Panels recurrent = {}, input = {};  // U and W
-  float* dstate[MAX_STATES];          // [n][row] gradients of the states after the step at hand
-  int64_t capacity;                   // rows of a chunk, at most
+  Panels recurrent = {}, inner = {}, input = {};  // U of the gates before and after the inner ones, and W
+  float* dstate[MAX_STATES];                      // [n][row] gradients of the states after the step at hand
+  int64_t capacity;                               // rows of a chunk, at most
   Buffers buffers[2] = {};
+  static constexpr int64_t BLOCK = BF16_BLOCK > MC* A_STRIDE ? BF16_BLOCK : MC* A_STRIDE;
   float *products, *zeros, *sums, *gemm_blocks;
+  float* operand_words = nullptr;  // [ranks][operand_size]
   const float **x_rows, **h_rows;  // [ranks][capacity]
   float** dx_rows;
 };

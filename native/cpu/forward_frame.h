@@ -148,6 +148,7 @@ class ForwardFrame {
 
   __attribute__((noinline)) void project_reduced(const Member& me, const Gemm& g, float* block) const {
     ReducedProduct p = input.reduced().product(s.device, me.tiles.begin * shape.gates, panels_of(g.n));
+    p.narrow = (int)(g.narrow / NR);
     p.bias = g.bias;
     reduced_gemm(p, g.a, Part(g.m, 0, 1), g.k, g.c, g.c_stride, block);
   }

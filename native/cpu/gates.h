@@ -39,6 +39,7 @@ struct Gates {
     const ReducedPanels all = reduced();
     p.a += row * p.a_stride, p.a_scale += row;
     p.rows = n, p.panels = count, p.columns = (int64_t)count * NR;
+    p.narrow = (int)(narrow_panel(hidden) * this->count - panel);
     p.b = all.panel(panel), p.b_scale = all.scale(panel), p.b_sum = all.sum(panel);
     p.after = all.panel(panel + count);
     return p;

@@ -76,45 +76,45 @@ THROUGHTIME_INLINE Vec value_of(IVec sum, const ReducedProduct& p, int row, int6
   return __builtin_convertvector(sum - load(p.b_sum + column), Vec) * scale;
 }
 
-// M rows from `first` on and P panels from `panel` on, words k0 .. k0 + k.
-template <class Kind, int M, int P>
+// M rows from `first` on and P panels of V vectors from `panel` on, words k0 .. k0 + k.
+template <class Kind, int M, int P, int V, bool Columns>
 __attribute__((noinline)) void micro_reduced(const ReducedProduct& p, int first, int panel, int64_t k0, int k,
                                              const char* next) {
-  typename Kind::Sum sum[M][P][2] = {};
-  const int64_t size = p.words * NR;
-  const int32_t* a = p.a + first * p.a_stride + k0;
-  const int32_t* b = p.b + panel * size + k0 * NR;
+  typename Kind::Sum sum[M][P][V] = {};
   const int64_t stride = p.a_stride;
-  for (int w = 0; w < k; w++, b += NR, next += 2 * PREFETCH_FLOATS) {
-    IVec right[P][2];
+  const int32_t* a = p.a + (Columns ? k0 * stride + first : first * stride + k0);
+  const int32_t* b = p.b + panel * p.panel + k0 * NR;
+  for (int w = 0; w < k; w++, b += NR, a += Columns ? stride : 1, next += 2 * PREFETCH_FLOATS) {
+    IVec right[P][V];
 #pragma GCC unroll 4
     for (int q = 0; q < P; q++)
 #pragma GCC unroll 2
-      for (int v = 0; v < 2; v++) right[q][v] = load(b + q * size + v * kLanes);
+      for (int v = 0; v < V; v++) right[q][v] = load(b + q * p.panel + v * kLanes);
     if (P == 1) __builtin_prefetch(next, 0, 2);
 #pragma GCC unroll 16
     for (int i = 0; i < M; i++) {
-      const int32_t left = a[i * stride + w];
+      const int32_t left = a[Columns ? i : i * stride];
 #pragma GCC unroll 4
       for (int q = 0; q < P; q++)
 #pragma GCC unroll 2
-        for (int v = 0; v < 2; v++) {
+        for (int v = 0; v < V; v++) {
           typename Kind::Sum s = sum[i][q][v];
           Kind::add(s, left, right[q][v]);
           sum[i][q][v] = s;
         }
     }
   }
+  const bool add = p.add || k0 > 0;
 #pragma GCC unroll 16
   for (int i = 0; i < M; i++)
 #pragma GCC unroll 4
     for (int q = 0; q < P; q++)
 #pragma GCC unroll 2
-      for (int v = 0; v < 2; v++) {
+      for (int v = 0; v < V; v++) {
         const int64_t from = (panel + q) * NR + v * kLanes, n = p.columns - from;
         if (n <= 0) continue;
         float* c = p.to[first + i] + p.column + from;
-        const float* base = k0 > 0 ? c : p.bias ? p.bias + p.column + from : nullptr;
+        const float* base = add ? c : p.bias ? p.bias + p.column + from : nullptr;
         Vec value = value_of(sum[i][q][v], p, first + i, from);
         if (n >= kLanes) {
           if (base) value += load(base);
@@ -127,36 +127,46 @@ __attribute__((noinline)) void micro_reduced(const ReducedProduct& p, int first,
 }
 
 using MicroReduced = void (*)(const ReducedProduct&, int, int, int64_t, int, const char*);
-template <class Kind, int M = Kind::rows>
+template <class Kind, int V, bool Columns, int M = Kind::rows>
 MicroReduced micro_reduced_for(int m, int panels) {
   if constexpr (M > 1)
-    if (m < M) return micro_reduced_for<Kind, M - 1>(m, panels);
-  return panels == 1 ? micro_reduced<Kind, M, 1> : micro_reduced<Kind, M, panels_at_once(M)>;
+    if (m < M) return micro_reduced_for<Kind, V, Columns, M - 1>(m, panels);
+  if constexpr (Columns)
+    return micro_reduced<Kind, M, 1, V, true>;
+  else
+    return panels == 1 ? micro_reduced<Kind, M, 1, V, false> : micro_reduced<Kind, M, panels_at_once(M), V, false>;
 }
 
-// All rows and panels, a panel's stretch of words staying in the first-level cache meanwhile. Sums of bytes are not
-// parted.
-template <class Kind>
-void multiply_kind(const ReducedProduct& p) {
+// All rows and the panels panel .. end, words k0 .. k0 + k.
+template <class Kind, int V, bool Columns>
+void multiply_stretch(const ReducedProduct& p, int panel, int end, int64_t k0, int k) {
   const int blocks = (p.rows + Kind::rows - 1) / Kind::rows, size = p.rows / blocks, longer = p.rows % blocks;
-  const int at_once = blocks == 1 ? panels_at_once(p.rows) : 1;
-  const int64_t stretch = p.precision == INT8 ? p.words : 512;
-  for (int64_t k0 = 0; k0 < p.words; k0 += stretch) {
-    const int k = (int)(p.words - k0 < stretch ? p.words - k0 : stretch);
-    int panel = 0;
-    for (; panel + at_once <= p.panels; panel += at_once) {
-      const int32_t* here = p.b + panel * p.words * NR + k0 * NR;
-      const char* next =
-          panel + 1 < p.panels ? reinterpret_cast<const char*>(here + p.words * NR) : static_cast<const char*>(p.after);
-      for (int block = 0, first = 0; block < blocks; block++) {
-        const int m = size + (block < longer);
-        micro_reduced_for<Kind>(m, at_once)(p, first, panel, k0, k, next);
-        first += m;
-        next += (int64_t)k * 2 * PREFETCH_FLOATS;
-      }
+  const int at_once = blocks == 1 && !Columns ? panels_at_once(p.rows) : 1;
+  for (; panel + at_once <= end; panel += at_once) {
+    const int32_t* here = p.b + panel * p.panel + k0 * NR;
+    const char* next =
+        panel + 1 < p.panels ? reinterpret_cast<const char*>(here + p.panel) : static_cast<const char*>(p.after);
+    for (int block = 0, first = 0; block < blocks; block++) {
+      const int m = size + (block < longer);
+      micro_reduced_for<Kind, V, Columns>(m, at_once)(p, first, panel, k0, k, next);
+      first += m;
+      next += (int64_t)k * 2 * PREFETCH_FLOATS;
     }
-    for (; panel < p.panels; panel++)
-      micro_reduced_for<Kind>(p.rows, 1)(p, 0, panel, k0, k, static_cast<const char*>(p.after));
+  }
+  for (; panel < end; panel++)
+    micro_reduced_for<Kind, V, Columns>(p.rows, 1)(p, 0, panel, k0, k, static_cast<const char*>(p.after));
+}
+
+// All rows and panels, a panel's stretch of words staying near meanwhile. Sums of bytes are not parted.
+template <class Kind, bool Columns>
+void multiply_kind(const ReducedProduct& p) {
+  const int64_t stretch = p.precision == INT8 ? p.words : STRETCH_WORDS;
+  const int64_t last = narrow_panel(p.columns), narrow = p.narrow < last ? p.narrow : last;
+  const int wide = (int)(narrow < 0 ? 0 : narrow < p.panels ? narrow : p.panels);
+  for (int64_t k0 = 0; k0 == 0 || k0 < p.words; k0 += stretch) {
+    const int k = (int)(p.words - k0 < stretch ? p.words - k0 : stretch);
+    multiply_stretch<Kind, 2, Columns>(p, 0, wide, k0, k);
+    multiply_stretch<Kind, 1, Columns>(p, wide, p.panels, k0, k);
   }
 }
 

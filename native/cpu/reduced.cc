@@ -1,11 +1,11 @@
-// Products of reduced precision, and a linear layer of them. Numbers become
+// Products of reduced precision: a linear layer, and the matrix products that its gradients are. Numbers become
 //   bfloat16: the nearest, ties to even, 8 bits of mantissa
 //   bytes:    the nearest whole number of x * 127 / max |x| over the row, -127 to 127, a row of weights being an output
 // and src/ops/precision.ts rounds in the same way.
 #include "isa.h"
 
+#include "gemm_bf16.h"
 #include "micro_reduced.h"
-#include "reduced_panels.h"
 #include "team.h"
 
 namespace throughtime {
@@ -51,12 +51,12 @@ __attribute__((noinline)) void to_bytes(uint8_t* __restrict to, const float* __r
   for (int64_t i = 0; i < k; i++) to[i] = byte(from[i], inverse) ^ sign;
 }
 
-template <class Plain, class Native>
+template <class Plain, class Native, bool Columns>
 void multiply_with(const ReducedProduct& p, CpuFeature feature) {
   if (p.features & feature)
-    multiply_kind<Native>(p);
+    multiply_kind<Native, Columns>(p);
   else
-    multiply_kind<Plain>(p);
+    multiply_kind<Plain, Columns>(p);
 }
 
 #if !defined(THROUGHTIME_REDUCED_NATIVE)
@@ -68,10 +68,12 @@ using Int8Native = Int8Plain;
 
 void THROUGHTIME_REDUCED(multiply_)(const ReducedProduct& p) {
   if (p.rows == 0 || p.panels == 0) return;
-  if (p.precision == BF16)
-    multiply_with<Bf16Plain, Bf16Native>(p, HAS_BF16);
+  if (p.precision == INT8)
+    multiply_with<Int8Plain, Int8Native, false>(p, HAS_VNNI);
+  else if (p.a_columns)
+    multiply_with<Bf16Plain, Bf16Native, true>(p, HAS_BF16);
   else
-    multiply_with<Int8Plain, Int8Native>(p, HAS_VNNI);
+    multiply_with<Bf16Plain, Bf16Native, false>(p, HAS_BF16);
 }
 
 void THROUGHTIME_REDUCED(row_)(Precision precision, int32_t* to, float* scale, const float* from, int64_t k) {
@@ -158,7 +160,38 @@ void linear(const Args& args, Device* device) {
   device->parallel(device, ranks, run_linear, &l);
 }
 
-const KernelEntry entries[] = {{"linear.reduced", linear, 0}};
+struct Bf16Matmul {
+  Gemm gemm;
+  float *panels, *blocks;
+  Device* device;
+};
+
+void run_matmul(void* context, int rank, int ranks) {
+  const Bf16Matmul& m = *static_cast<Bf16Matmul*>(context);
+  pack_b_bf16(m.panels, m.gemm, Part(panels_of(m.gemm.n), rank, ranks));
+  if (ranks > 1) m.device->barrier(m.device);
+  gemm_part_bf16(m.gemm, m.device, m.blocks + rank * BF16_BLOCK, rank, ranks);
+}
+
+// in: a [m, k], b [k, n] (either with its axes swapped); out: c [m, n]. ints: m, n, k, transpose a, transpose b.
+void matmul(const Args& args, Device* device) {
+  const int32_t* ints = args.ints;
+  const bool ta = ints[3] != 0, tb = ints[4] != 0;
+  Bf16Matmul m = {};
+  Gemm& g = m.gemm;
+  g.m = ints[0], g.n = ints[1], g.k = ints[2];
+  g.a = {static_cast<const float*>(args.in[0]->data), ta ? g.m : g.k, nullptr}, g.a_transposed = ta;
+  g.b = {static_cast<const float*>(args.in[1]->data), tb ? g.k : g.n, nullptr}, g.b_transposed = tb;
+  g.c = static_cast<float*>(args.out[0]->data), g.c_stride = g.n;
+  if (g.k == 0) return clear(g.c, g.m * g.n);
+  const int ranks = ranks_for(device, 2.0 * g.m * g.n * g.k);
+  g.packed = m.panels = scratch_floats(device, ReducedPanels::floats(BF16, panels_of(g.n), g.k));
+  m.blocks = scratch_floats(device, ranks * BF16_BLOCK);
+  m.device = device;
+  device->parallel(device, ranks, run_matmul, &m);
+}
+
+const KernelEntry entries[] = {{"linear.reduced", linear, 0}, {"matmul.bf16", matmul, 0}};
 
 }  // namespace
 }  // namespace throughtime

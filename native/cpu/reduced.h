@@ -12,6 +12,8 @@
 
 namespace throughtime {
 
+constexpr int STRETCH_WORDS = 512;  // along k, of which a panel's stay near while they are multiplied
+
 enum Precision : int32_t { FLOAT32 = 0, BF16 = 1, INT8 = 2 };
 
 // to[i][column + j] = bias[column + j] + the product of row i and column j, for `columns` columns in all.
@@ -19,17 +21,21 @@ struct ReducedProduct {
   Precision precision;
   unsigned features;  // of the processor: Device.features
   int rows, panels;
-  int64_t words;         // of a row
-  const int32_t* a;      // row i at a + i * a_stride
+  int narrow;            // of panels from this one on, only the first vector is wanted
+  int64_t words;         // along k
+  const int32_t* a;      // word w of row i at a[i * a_stride + w], or at a[w * a_stride + i] if `a_columns`
   int64_t a_stride;      // in words
+  bool a_columns;        // of bfloat16 only
   const float* a_scale;  // of bytes: by row
   const int32_t* b;      // [panels][words][NR]
+  int64_t panel;         // from one panel to the next, in words
   const float* b_scale;  // of bytes: by column
   const int32_t* b_sum;  // of bytes: what the offset of the row's bytes adds to the sum
   const void* after;     // what will be read next
   float* const* to;
   int64_t column, columns;
   const float* bias;  // by column, or null
+  bool add;           // to what is there, instead of the bias
 };
 
 #define THROUGHTIME_REDUCED(name) THROUGHTIME_JOIN(name, reduced, THROUGHTIME_ISA)

@@ -33,8 +33,8 @@ struct ReducedPanels {
   ReducedProduct product(const Device* device, int64_t first, int64_t count) const {
     ReducedProduct p = {};
     p.precision = precision, p.features = device->features;
-    p.panels = (int)count;
-    p.words = words_of(precision, width);
+    p.panels = p.narrow = (int)count;
+    p.words = words_of(precision, width), p.panel = size();
     p.b = panel(first), p.b_scale = scale(first), p.b_sum = sum(first);
     p.after = p.b;
     p.columns = count * NR;

@@ -71,7 +71,7 @@ class StagedBackward : StagedBackwardFrame {
     if (stages.weight_hr) {
       Member some = me;
       some.tiles = me.share(panels_of(s.width));
-      for_products<false>(some, recurrent, 0, gates, after, gates_row, t, rows, running, row_at,
+      for_products<false>(some, recurrent, after, gates_row, t, rows, running, row_at,
                           [&](const At& at, const float* product, int64_t unit, int lanes, auto full) {
                             constexpr bool Full = decltype(full)::value;
                             const Vec dnext = dh<Full>(at, product, unit, lanes);
@@ -79,7 +79,7 @@ class StagedBackward : StagedBackwardFrame {
                           });
       if (me.meets) wait();
       const float* dprojected = this->more[chunk.turn].dprojected + first_row(chunk, t) * h_row;
-      for_products<false>(me, projection, 0, s.width, dprojected, h_row, t, rows, rows, row_at, cell_step);
+      for_products<false>(me, projection, dprojected, h_row, t, rows, rows, row_at, cell_step);
     } else if constexpr (Cell::diagonal) {
       for (int64_t i = 0; i < rows; i++)
         for_tiles(me.tiles, s.hidden, row_at(me.row + i * me.row_step),
@@ -87,7 +87,7 @@ class StagedBackward : StagedBackwardFrame {
                     unit_step<decltype(full)::value>(at, zeros + unit, unit, lanes);
                   });
     } else {
-      for_products<false>(me, recurrent, 0, OUTER * s.hidden, after, gates_row, t, rows, running, row_at, cell_step);
+      for_products<false>(me, recurrent, after, gates_row, t, rows, running, row_at, cell_step);
     }
     if constexpr (NORMED > 0)
       if (stages.gain_c) {
@@ -228,7 +228,7 @@ class StagedBackward : StagedBackwardFrame {
     if constexpr (INNER > 0) {
       const int64_t rows = me.rows(s.active(t)), start = first_row(chunk, t);
       for_products<false>(
-          me, recurrent, OUTER * s.hidden, INNER * s.hidden, chunk.drh + start * gates_row, gates_row, t, rows, rows,
+          me, inner, chunk.drh + start * gates_row + OUTER * s.hidden, gates_row, t, rows, rows,
           [&](int64_t b) { return at(chunk, b, t); },
           [&](const At& at, const float* product, int64_t unit, int lanes, auto full) {
             constexpr bool Full = decltype(full)::value;

@@ -43,14 +43,10 @@ class StagedBackwardFrame : protected BackwardFrame {
       if (stages.gain_c) more.dseen = rows_of(row);
       if (!stages.weight_hr) continue;
       more.dprojected = rows_of(h_row);
-      if (dweight_hr) more.hidden = rows_of(panels_of(s.hidden) * NR);
+      if (dweight_hr) more.hidden = scratch_floats(device, panel_floats(s.hidden, capacity));
     }
     if (stages.gain_c) dcarried = scratch_floats(device, s.n * row);
-    if (stages.weight_hr) {
-      projection = {nullptr, s.width, s.hidden};
-      projection.packed =
-          device->packed(device, stages.weight_hr, PACKED_NATURAL, projection.floats(), &projection.fresh);
-    }
+    if (stages.weight_hr) projection = natural(stages.weight_hr, s.width, s.hidden);
     list = static_cast<const float**>(device->scratch(device, ranks * capacity * sizeof(float*)));
   }
 
@@ -109,8 +105,8 @@ class StagedBackwardFrame : protected BackwardFrame {
       Member some = me;
       some.tiles = me.share(panels_of(s.width));
       for_products<false>(
-          some, recurrent, 0, outer(), after, gates_row, 0, me.rows(s.n), me.rows(s.active(0)),
-          [&](int64_t b) { return b; }, write_row);
+          some, recurrent, after, gates_row, 0, me.rows(s.n), me.rows(s.active(0)), [&](int64_t b) { return b; },
+          write_row);
     }
   }
 
@@ -157,13 +153,7 @@ class StagedBackwardFrame : protected BackwardFrame {
       for (int64_t b = 0; b < s.active(t); b++, r++) rows[r] = hidden + s.place(b, t) * s.hidden;
     pack_rows_of(more.hidden, chunk, {nullptr, 0, rows}, s.hidden, rank);
     wait();
-    Gemm g = {};
-    g.m = s.width, g.n = s.hidden, g.k = chunk.rows;
-    g.a = {more.dprojected, h_row, nullptr}, g.a_transposed = true;
-    g.packed = more.hidden;
-    g.c = dweight_hr, g.c_stride = s.hidden;
-    g.add = true;
-    gemm_part(g, gemm_blocks + rank * MC * A_STRIDE, rank, ranks);
+    add_product(dweight_hr, s.hidden, {more.dprojected, h_row, nullptr}, s.width, more.hidden, chunk.rows, rank);
   }
 
   Stages stages;

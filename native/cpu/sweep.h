@@ -42,7 +42,7 @@ struct Sweep {
   int64_t tiles() const { return (hidden + NR - 1) / NR; }
 };
 
-// The last of the ints of a sweep, after `checkpoint`. Gradients are those of float32 whatever it says.
+// The last of the ints of a sweep, after `checkpoint`.
 THROUGHTIME_INLINE Precision precision_of(const Args& args, int states) {
   const int place = 13 + 2 * states;
   return place < args.int_count ? (Precision)args.ints[place] : FLOAT32;

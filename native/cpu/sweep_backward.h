@@ -72,7 +72,7 @@ class Backward : BackwardFrame {
 
   void step(const Member& me, const Chunk& chunk, int64_t t, const float* after) {
     for_products(
-        me, recurrent, 0, OUTER * s.hidden, after, gates_row, t, me.rows(s.active(t)), me.rows(s.active(t + 1)),
+        me, recurrent, after, gates_row, t, me.rows(s.active(t)), me.rows(s.active(t + 1)),
         [&](int64_t b) { return at(chunk, b, t); },
         [&](const At& at, const float* product, int64_t unit, int lanes, auto full) {
           constexpr bool Full = decltype(full)::value;
@@ -99,7 +99,7 @@ class Backward : BackwardFrame {
       float* operand;
     };
     for_products(
-        me, recurrent, OUTER * s.hidden, INNER * s.hidden, chunk.drh + start * gates_row, gates_row, t, rows, rows,
+        me, inner, chunk.drh + start * gates_row + OUTER * s.hidden, gates_row, t, rows, rows,
         [&](int64_t b) {
           return InnerAt{at(chunk, b, t), chunk.operand + (start + b) * row};
         },

@@ -10,7 +10,10 @@ import { checkTrains } from "./quantized.js";
 export interface LinearOptions extends Placement {
   /** Default true. */
   readonly bias?: boolean;
-  /** `"bf16"`: x and W are rounded to bfloat16, sums are float32, gradients those of float32. For bytes see `quantize`. Default `"float32"`. */
+  /**
+   * `"bf16"`: the operands of x W^T, and of the products dy W and dy^T x in its gradients, are rounded to bfloat16; sums
+   * are float32. For bytes see `quantize`. Default `"float32"`.
+   */
   readonly precision?: "float32" | "bf16";
   readonly generator?: Generator;
 }

@@ -52,8 +52,10 @@ export interface RecurrentOptions extends RegularisationOptions, Placement {
   readonly checkpoint?: boolean;
   /**
    * What W x, U h and a projection multiply: float32, or both operands rounded to bfloat16, with sums, gates and states in
-   * float32. Faster where the processor has AVX-512 BF16. Gradients are those of float32 products at the values of this
-   * forward pass. For bytes see `quantize`. Default `"float32"`.
+   * float32. Faster where the processor has AVX-512 BF16. The products of the gradients (of weights, x and h) round their
+   * operands in the same way, as if rounding had derivative one ("straight-through"); their sums, and the gradients of
+   * gates, states and biases, are float32 (Micikevicius et al. 2018, without the scaling of the loss, for bfloat16 has the
+   * range of float32). For bytes see `quantize`. Default `"float32"`.
    */
   readonly precision?: "float32" | "bf16";
   /** Source of the initial weights and of all masks. Default: the process's generator. */

@@ -12,6 +12,19 @@ export interface MatmulOptions {
   readonly transposeB?: boolean;
 }
 
+type Product = typeof matmul;
+
+/** The gradients of a product of matrices, which are products of the same kind. */
+function gradients(product: Product): NonNullable<Op<Required<MatmulOptions>>["backward"]> {
+  return ([g], { inputs: [a, b], attrs: { transposeA, transposeB }, needs }) => {
+    const da = () =>
+      transposeA ? product(b, g, { transposeA: transposeB, transposeB: true }) : product(g, b, { transposeB: !transposeB });
+    const db = () =>
+      transposeB ? product(g, a, { transposeA: true, transposeB: transposeA }) : product(a, g, { transposeA: !transposeA });
+    return [needs[0] ? da() : null, needs[1] ? db() : null];
+  };
+}
+
 /** One product per batch entry. The kernel reads ints [batch, m, n, k, transposeA, transposeB]. */
 const matmulOp: Op<Required<MatmulOptions>> = defineOp({
   name: "matmul",
@@ -45,11 +58,7 @@ const matmulOp: Op<Required<MatmulOptions>> = defineOp({
       }
     }
   },
-  backward([g], { inputs: [a, b], attrs: { transposeA, transposeB }, needs }) {
-    const da = () => (transposeA ? matmul(b, g, { transposeA: transposeB, transposeB: true }) : matmul(g, b, { transposeB: !transposeB }));
-    const db = () => (transposeB ? matmul(g, a, { transposeA: true, transposeB: transposeA }) : matmul(a, g, { transposeA: !transposeA }));
-    return [needs[0] ? da() : null, needs[1] ? db() : null];
-  },
+  backward: gradients(matmul),
   cases() {
     const sizes = [
       [1, 1, 1],
@@ -93,6 +102,42 @@ export function matmul(a: Tensor, b: Tensor, { transposeA = false, transposeB = 
   return apply(matmulOp, [a, b], { transposeA, transposeB })[0];
 }
 
+/** Of operands rounded to bfloat16; not differentiable, since it rounds. The kernel reads ints [m, n, k, transposeA, transposeB]. */
+const bf16Op: Op<Required<MatmulOptions>> = defineOp({
+  name: "matmul.bf16",
+  shape(inputs, attrs) {
+    const { outputs, ints = [] } = matmulOp.shape(inputs, attrs);
+    if (outputs[0].shape.length !== 2)
+      throw new RangeError(`matmul.bf16: operands must be matrices but a is ${showShape(inputs[0].shape)}`);
+    return { outputs, ints: ints.slice(1) };
+  },
+  reference(inputs, outputs, ints, floats) {
+    const operands = inputs.map((t) => rounded(t, t.length, "bf16") as typeof t);
+    matmulOp.reference(operands, outputs, [1, ...ints], floats);
+  },
+  cases: () => [
+    ...matmulOp.cases().filter(({ inputs }) => inputs[0]!.shape.length === 2),
+    { inputs: [{ shape: [3, 1030] }, { shape: [1030, 34] }], attrs: { transposeA: false, transposeB: false } },
+    { inputs: [{ shape: [1031, 101] }, { shape: [1031, 50] }], attrs: { transposeA: true, transposeB: false } },
+  ],
+});
+
+/** The product of two matrices rounded to bfloat16; what it asks of each is a product of the same kind ("straight-through"). */
+function matmulBf16(a: Tensor, b: Tensor, { transposeA = false, transposeB = false }: MatmulOptions = {}): Tensor {
+  const attrs = { transposeA, transposeB };
+  const inputs = [a, b];
+  const [y] = noGrad(() => apply(bf16Op, inputs, attrs));
+  record(
+    "matmul.bf16",
+    inputs,
+    [y],
+    (needs) =>
+      ([g]) =>
+        g ? gradients(matmulBf16)([g], { inputs, outputs: [y], attrs, needs }) : [],
+  );
+  return y;
+}
+
 /** The kernel reads ints [rows, inFeatures, outFeatures]; an absent bias is not passed. */
 const linearOp: Op = defineOp({
   name: "linear",
@@ -116,16 +161,7 @@ const linearOp: Op = defineOp({
         y[r * out + o] = total;
       }
   },
-  backward([g], { inputs: [x, weight, bias], needs }) {
-    const rows = size(x.shape.slice(0, -1));
-    const [out, features] = weight.shape;
-    const flat = view(g, [rows, out]);
-    return [
-      needs[0] ? view(matmul(flat, weight), x.shape) : null,
-      needs[1] ? matmul(flat, view(x, [rows, features]), { transposeA: true }) : null,
-      ...(bias ? [needs[2] ? sumTo(flat, bias.shape) : null] : []),
-    ];
-  },
+  backward: linearGradients(matmul),
   cases() {
     const sizes = [
       [1, 1, 1],
@@ -140,6 +176,20 @@ const linearOp: Op = defineOp({
     );
   },
 });
+
+/** The gradients of x W^T + b, of which those of x and W are products. */
+function linearGradients(product: Product): NonNullable<Op["backward"]> {
+  return ([g], { inputs: [x, weight, bias], needs }) => {
+    const rows = size(x.shape.slice(0, -1));
+    const [out, features] = weight.shape;
+    const flat = view(g, [rows, out]);
+    return [
+      needs[0] ? view(product(flat, weight), x.shape) : null,
+      needs[1] ? product(flat, view(x, [rows, features]), { transposeA: true }) : null,
+      ...(bias ? [needs[2] ? sumTo(flat, bias.shape) : null] : []),
+    ];
+  };
+}
 
 /** Not differentiable, since it rounds. The kernel reads ints [rows, inFeatures, outFeatures, precision]. */
 const reducedOp: Op<{ precision: Precision }> = defineOp({
@@ -181,8 +231,8 @@ const LARGEST_REDUCED = 65_000;
 
 /**
  * x W^T + b: x [..., in], weight [out, in], bias [out] or null; gives [..., out]. In a reduced `precision` the operands
- * are rounded before they are multiplied; gradients are those of the product of float32 at the same x and W
- * ("straight-through").
+ * are rounded before they are multiplied, as if that had derivative one ("straight-through"): gradients are taken at the
+ * x and W that were given. Of bf16 their products, dy W and dy^T x, round their operands too; of int8 they are float32.
  *
  * @throws on shapes that do not fit; of a reduced precision on more than 65,000 features.
  */
@@ -196,7 +246,7 @@ export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null, pr
     [y],
     (needs) =>
       ([g]) =>
-        g ? linearOp.backward!([g], { inputs, outputs: [y], attrs: undefined, needs }) : [],
+        g ? linearGradients(precision === "bf16" ? matmulBf16 : matmul)([g], { inputs, outputs: [y], attrs: undefined, needs }) : [],
   );
   return y;
 }

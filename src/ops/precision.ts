@@ -1,7 +1,8 @@
 /**
  * In what precision the operands of a product are multiplied; state, sums and everything else stay float32.
  *
- * - `"bf16"`: both operands as bfloat16, the nearest, ties to even: 8 bits of mantissa.
+ * - `"bf16"`: both operands as bfloat16, the nearest, ties to even: 8 bits of mantissa. So are those of the products that
+ *   its gradients are made of.
  * - `"int8"`: both operands as bytes, x = q * s with s = max |x| / 127 over a row of the input, or over the weights of one
  *   output; sums are exact integers. The rows of the input are measured as they come ("dynamic" quantisation).
  */

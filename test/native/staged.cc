@@ -66,7 +66,8 @@ class Example {
     in.push_back(table ? ids() : nullptr);
     for (int i = 0; i < cell.states; i++) in.push_back(mask(i == 0 ? width : hidden));
     masks_end = in.size();
-    ints.push_back(0);  // nothing is computed again
+    ints.push_back(0);       // nothing is computed again
+    ints.push_back(coin());  // float32 or bfloat16
     for (int i = 0; i < cell.states; i++) in.push_back(coin() ? array(n * (i == 0 ? width : hidden)) : nullptr);
     sizes = {(size_t)n * steps * width};
     for (int i = 0; i < cell.states; i++) sizes.push_back((size_t)n * (i == 0 ? width : hidden));
