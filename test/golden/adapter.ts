@@ -14,6 +14,8 @@ export interface Adapter {
   unsupported?(c: GoldenCase): string | null;
   /** The tensor of the file that a computed one is held to, where a reference is known to have got it wrong. */
   wanted?(c: GoldenCase, tensor: string): string;
+  /** The tensor whose tolerance this one has: the same result, of which alone the reference was run in float32 too. */
+  sameAs?(tensor: string): string;
   /** Every output and every gradient of the case, in the shapes of the file. */
   run(c: GoldenCase, place: Place): Computed | Promise<Computed>;
 }

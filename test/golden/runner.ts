@@ -53,7 +53,8 @@ function compare(c: GoldenCase, adapter: Adapter, computed: Computed, dtype: Pla
     const got = computed[tensor] as Values | undefined;
     if (!got) throw new Error(`nobody computed ${tensor}`);
     if (!sameShape(got, wanted)) throw new Error(`${tensor} must be [${wanted.shape.join(", ")}] but is [${got.shape.join(", ")}]`);
-    return { tensor, error: largestError(got.data, wanted.data), tolerance: c.tolerance(tensor, dtype, largestFinite(wanted.data)) };
+    const tolerance = c.tolerance(adapter.sameAs?.(tensor) ?? tensor, dtype, largestFinite(wanted.data));
+    return { tensor, error: largestError(got.data, wanted.data), tolerance };
   });
 }
 

@@ -13,6 +13,8 @@ const turned = (t: Tensor) => transpose(t, [0, 2, 1, 3]);
 export const mlstm: Adapter = {
   families: ["mlstm"],
 
+  sameAs: (tensor) => (tensor === "output.y_parallel" ? "output.y" : tensor),
+
   run(c, place) {
     const leaves = leavesOf(c, place, ...["q", "k", "v", "i", "f"].map((name) => `input.${name}`));
     const [q, k, v, i, f] = ["q", "k", "v", "i", "f"].map((name) => turned(leaves[`input.${name}`]));
