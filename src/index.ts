@@ -24,6 +24,7 @@ export { ssdAttention } from "./ops/ssd.js";
 export { causalConv, type CausalConvOptions } from "./ops/causalConv.js";
 export { diagonalScan, type DiagonalScanInputs, type DiagonalScanOptions } from "./ops/diagonalScan.js";
 export { complexScan } from "./ops/complexScan.js";
+export { longConv } from "./ops/longConv.js";
 export { sru, type SruInputs } from "./ops/sru.js";
 export { wkv4, type Wkv4Inputs } from "./ops/wkv4.js";
 export { defineCell, sweep, type Cell, type CellSpec, type Stages, type SweepAttrs, type SweepInputs } from "./ops/sweep.js";

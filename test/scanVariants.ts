@@ -73,4 +73,10 @@ export const scanVariants: Readonly<Record<string, (where: Where) => ScanLayer<s
     return layer;
   },
   RWKV6ChannelMix: (where) => new nn.RWKV6ChannelMix(6, { layer: 1, layers: 2, ...where }),
+  S4: (where) => new nn.S4(6, { stateSize: 4, ...where }),
+  "S4, fourier": (where) => new nn.S4(6, { stateSize: 6, measure: "fourier", timeStepMin: 0.05, timeStepMax: 0.5, ...where }),
+  S4D: (where) => new nn.S4D(6, { stateSize: 4, ...where }),
+  "S4D, convolution": (where) => new nn.S4D(6, { stateSize: 4, mode: "convolution", ...where }),
+  S5: (where) => new nn.S5(6, { stateSize: 4, ...where }),
+  "S5, bilinear": (where) => new nn.S5(6, { stateSize: 10, discretization: "bilinear", timeStepMin: 0.01, ...where }),
 };

@@ -24,6 +24,7 @@
   X(headwise) \
   X(diagonal_scan) \
   X(complex_scan) \
+  X(long_conv) \
   X(sru) \
   X(wkv) \
   X(sweep)

@@ -14,4 +14,5 @@ export { training } from "./training.js";
 export { hgrn, qrnn, rwkv4, sru } from "./scans.js";
 export { selective } from "./stateSpace.js";
 export { pretrained } from "./pretrained.js";
+export { s4, s4d, s5 } from "./stateSpaces.js";
 export { xlstm } from "./xlstm.js";
