@@ -158,6 +158,16 @@ describe.each(Object.keys(models))("%s", (kind) => {
         const ragged = model.forward(ids, { lengths: [7, 4] });
         const alone = model.forward(idsOf([rows[1].slice(0, 4)]));
         leaves(ragged.state).forEach(([, t], i) => expectClose(read(slice(t, 1, 1)), read(leaves(alone.state)[i][1])));
+        const none = model.forward(slice(ids, 1, 0, 0));
+        expect(none.logits.shape).toEqual([2, 0, V]);
+        expectClose(read(model.forward(ids, { state: none.state }).logits), read(whole.logits));
+        using sessions = model.streams({ capacity: 2 });
+        const both = rows.map(() => sessions.open());
+        const stepped = prompt.map((_, t) => [...sessions.step(both, rows.map((row) => row[t]))]); // prettier-ignore
+        expectClose(
+          [0, 1].flatMap((n) => stepped.flatMap((step) => step.slice(n * V, (n + 1) * V))),
+          read(whole.logits),
+        );
         using stream = model.stream();
         expectClose(
           prompt.flatMap((id) => [...stream.step([id])]),
