@@ -32,7 +32,7 @@ export interface S5Inputs {
   readonly B: Tensor;
   /** [H, P, 2] */
   readonly C: Tensor;
-  /** [P]: the step sizes. */
+  /** [P], the step sizes. */
   readonly steps: Tensor;
 }
 

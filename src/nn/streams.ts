@@ -37,7 +37,7 @@ interface Table {
   /** Of one session; `axis` is that of the rows, and 1 here. */
   readonly shape: Shape;
   readonly axis: number;
-  /** [capacity, outer, inner]: the axes before and after that of the rows. */
+  /** [capacity, outer, inner], the axes before and after that of the rows. */
   rows: Tensor;
 }
 

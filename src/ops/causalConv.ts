@@ -10,7 +10,7 @@ import { zeroPadding } from "./sequence.js";
 export interface CausalConvOptions {
   /** [D] */
   readonly bias?: MaybeTensor;
-  /** [N, K - 1, D]: what came before x; zero by default. */
+  /** [N, K - 1, D], what came before x; zero by default. */
   readonly initial?: MaybeTensor;
   /** int32 [N]: valid steps of each row, 0 to T; all by default. */
   readonly lengths?: MaybeTensor;

@@ -22,11 +22,11 @@ import { scanLoop, type Scanned, type ScanOptions } from "./scan.js";
 export interface DiagonalScanInputs {
   /** [N, T, D] */
   readonly u: Tensor;
-  /** [D, S, 2]: the factor of each state. */
+  /** [D, S, 2], the factor of each state. */
   readonly a: Tensor;
-  /** [D, S, 2]: what each state takes of the input. */
+  /** [D, S, 2], what each state takes of the input. */
   readonly b: Tensor;
-  /** [D, S, 2]: what the output takes of each state. */
+  /** [D, S, 2], what the output takes of each state. */
   readonly c: Tensor;
   /** [D, S, 2] each: a correction of low rank. */
   readonly lowRank?: { readonly p: Tensor; readonly q: Tensor; readonly r: Tensor } | null;

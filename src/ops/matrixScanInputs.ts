@@ -3,7 +3,7 @@ import type { Tensor } from "../tensor/tensor.js";
 
 /** What a matrix scan reads. N sequences of T steps, H heads with keys of K and values of V numbers. */
 export interface MatrixScanInputs<T = Tensor> {
-  /** [N, T, G, K]: a query, and a key, serve H / G heads each. */
+  /** [N, T, G, K], a query, and a key, serve H / G heads each. */
   readonly q: T;
   readonly k: T;
   /** [N, T, H, V]. */

@@ -19,7 +19,7 @@ import { reverseSequence, sequenceMask, zeroPadding } from "./sequence.js";
 
 /** What every scan may be given beside its inputs. */
 export interface ScanOptions {
-  /** [N, D]: the state before the first step. */
+  /** [N, D], the state before the first step. */
   readonly initial?: MaybeTensor;
   /** int32 [N]: valid steps of each row, 0 to T; all by default. */
   readonly lengths?: MaybeTensor;
@@ -28,9 +28,9 @@ export interface ScanOptions {
 }
 
 export interface Scanned {
-  /** [N, T, D]: the state after each step, zero behind each row's last valid step. */
+  /** [N, T, D], the state after each step, zero behind each row's last valid step. */
   readonly output: Tensor;
-  /** [N, D]: the state after the last valid step. */
+  /** [N, D], the state after the last valid step. */
   readonly state: Tensor;
 }
 

@@ -22,19 +22,19 @@ import { zeroPadding } from "./sequence.js";
 export interface SelectiveScanInputs {
   /** [N, T, D] */
   readonly u: Tensor;
-  /** [N, T, D]: the step sizes, before the bias and the softplus. */
+  /** [N, T, D], the step sizes, before the bias and the softplus. */
   readonly delta: Tensor;
-  /** [D, S]: the continuous transition, negative where the state decays. */
+  /** [D, S], the continuous transition, negative where the state decays. */
   readonly A: Tensor;
   /** [N, T, S], [N, T, G, S], or constant in time [D, S]. */
   readonly B: Tensor;
   /** As B. */
   readonly C: Tensor;
-  /** [D]: what of u is added to the output. */
+  /** [D], what of u is added to the output. */
   readonly D?: MaybeTensor;
-  /** [N, T, D]: the output is multiplied by silu(z). */
+  /** [N, T, D], the output is multiplied by silu(z). */
   readonly z?: MaybeTensor;
-  /** [D]: added to delta. */
+  /** [D], added to delta. */
   readonly deltaBias?: MaybeTensor;
 }
 

@@ -8,13 +8,13 @@ import { scanLoop, type Scanned, type ScanOptions } from "./scan.js";
 
 /** What the recurrence of an SRU reads; k blocks of D numbers a step. */
 export interface SruInputs {
-  /** [N, T, k * D]: W x, blocks x~, f, r, and with k = 4 the skip. */
+  /** [N, T, k * D], W x, blocks x~, f, r, and with k = 4 the skip. */
   readonly u: Tensor;
-  /** [N, T, D]: the skip, where k = 3. */
+  /** [N, T, D], the skip, where k = 3. */
   readonly skip?: MaybeTensor;
-  /** [2, D]: v_f and v_r. */
+  /** [2, D], v_f and v_r. */
   readonly v: Tensor;
-  /** [2, D]: b_f and b_r. */
+  /** [2, D], b_f and b_r. */
   readonly bias: Tensor;
 }
 

@@ -8,9 +8,9 @@ import { scanLoop, type Scanned } from "./scan.js";
 
 /** What the attention of RWKV-4 reads. */
 export interface Wkv4Inputs {
-  /** [D]: the logarithm of the decay, below zero; -exp(time_decay) of the published parameters. */
+  /** [D], the logarithm of the decay, below zero; -exp(time_decay) of the published parameters. */
   readonly w: Tensor;
-  /** [D]: what is added to the key of the present step, time_first. */
+  /** [D], what is added to the key of the present step, time_first. */
   readonly u: Tensor;
   /** [N, T, D] */
   readonly k: Tensor;
