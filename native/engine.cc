@@ -64,6 +64,7 @@ void Engine::set_threads(int threads) {
   queue_.drain();
   pool_.resize(threads);
   std::fill(costs_.begin(), costs_.end(), Cost{});
+  awake_until_ = 0;
   for (auto& program : programs_)
     if (program) program->pace[0] = program->pace[1] = Pace();
 }
@@ -320,16 +321,17 @@ void Engine::replay(int program, int32_t input, const void* data, int32_t output
 
 void Engine::run_program(Program& program) {
   const double start = now();
-  const bool asleep = start > awake_until_, brisk = start < replayed_ + kSpin;
+  const bool asleep = start > awake_until_, unborn = awake_until_ == 0, brisk = start < replayed_ + kSpin;
   Pace& pace = program.pace[brisk];
   const bool together = pool_.threads() > 1 && pace.together();
   device_.threads = together ? pool_.threads() : 1;
   const uint32_t regions = pool_.regions();
   for (const auto& command : program.commands) execute(*reinterpret_cast<KernelCommand*>(command.get()));
   const double end = replayed_ = now();
+  const bool woke = asleep && regions != pool_.regions();
   if (regions != pool_.regions()) awake_until_ = end + kSpin;
-  // One after another they wake the pool only once.
-  if (pool_.threads() > 1 && !(together && brisk && asleep)) pace.ran(end - start);
+  // Threads are made only once, and of runs one after another only the first wakes them.
+  if (pool_.threads() > 1 && !(woke && (unborn || brisk))) pace.ran(end - start);
 }
 
 void Engine::release(int program) {

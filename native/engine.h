@@ -137,7 +137,7 @@ class Engine {
   CpuDevice device_;
   std::string failure_;  // of the first kernel that failed since the last read
   std::vector<Cost> costs_;
-  double awake_until_ = 0;  // ns: when the pool's threads go to sleep
+  double awake_until_ = 0;  // ns: when the pool's threads go to sleep; 0 before there are any
   double replayed_ = 0;     // ns: when the last replay ended
   double budget_ = 0;       // ns of work the owner may still do itself before the next read
   std::vector<std::unique_ptr<Program>> programs_;
