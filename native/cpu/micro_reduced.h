@@ -16,7 +16,7 @@ struct Bf16Plain {
   static constexpr int rows = 4;
   static THROUGHTIME_INLINE void add(Vec& sum, int32_t left, IVec right) {
     const Vec low = from_bits(right << 16), high = from_bits(right & static_cast<int32_t>(0xffff0000));
-    sum += from_bits(splat(left << 16)) * low;
+    sum += from_bits(splat((int32_t)((uint32_t)left << 16))) * low;
     sum += from_bits(splat(left & static_cast<int32_t>(0xffff0000))) * high;
   }
 };
