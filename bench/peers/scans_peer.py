@@ -22,8 +22,8 @@ def mingru(c):
     def loop():
         z, x = k.sigmoid(), torch.where(g >= 0, g + 0.5, g.sigmoid())
         h, out = torch.zeros(c["N"], c["D"]), []
-        for t in range(c["T"]):
-            h = (1 - z[:, t]) * h + z[:, t] * x[:, t]
+        for z_t, x_t in zip(z.unbind(1), x.unbind(1)):
+            h = (1 - z_t) * h + z_t * x_t
             out.append(h)
         return torch.stack(out, 1)
 
@@ -50,9 +50,9 @@ def mamba(c):
     def loop():
         a, b = terms()
         h, out = torch.zeros(N, D, S), []
-        for t in range(T):
-            h = a[:, t] * h + b[:, t]
-            out.append((h * C[:, t, None]).sum(-1))
+        for a_t, b_t, C_t in zip(a.unbind(1), b.unbind(1), C.unbind(1)):
+            h = a_t * h + b_t
+            out.append((h * C_t[:, None]).sum(-1))
         return torch.stack(out, 1)
 
     def parallel():
@@ -80,14 +80,14 @@ def matrix(c):
     def loop():
         S, out = torch.zeros(N, H, K, V), []
         keys = F.normalize(k, dim=-1) if kind == "delta" else k
-        for t in range(T):
+        for q_t, k_t, v_t, g_t in zip(q.unbind(2), keys.unbind(2), v.unbind(2), gate.unbind(2)):
             if kind == "delta":
-                change = gate[:, :, t, None] * (v[:, :, t] - read(S, keys[:, :, t]))
-                S = S + keys[:, :, t, :, None] * change[:, :, None]
+                change = g_t[..., None] * (v_t - read(S, k_t))
+                S = S + k_t[..., None] * change[:, :, None]
             else:
-                w = gate[:, :, t].exp()
-                S = S * (w[..., None, None] if kind == "scalar" else w[..., None]) + k[:, :, t, :, None] * v[:, :, t, None]
-            out.append(read(S, q[:, :, t]))
+                w = g_t.exp()
+                S = S * (w[..., None, None] if kind == "scalar" else w[..., None]) + k_t[..., None] * v_t[:, :, None]
+            out.append(read(S, q_t))
         return torch.stack(out, 2)
 
     def parallel():
