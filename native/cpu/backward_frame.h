@@ -21,25 +21,25 @@ class BackwardFrame {
     Buffer* const* results = in + first + shape.states;
     gates = shape.gates * s.hidden;
     ranks = ranks_for(device, 4.0 * s.valid() * gates * (s.features + s.hidden));
-    dy = floats(args.in[0]);
-    x = floats(in[0]);
+    dy = data(args.in[0]);
+    x = data(in[0]);
     ids = integers(in[IDS]);
     table_rows = ids ? in[0]->elements / s.features : 0;
-    weight_ih = floats(in[1]);
-    weight_hh = floats(in[2]);
-    y = floats(results[0]);
-    saved = floats(results[outputs]);
-    dx = floats(args.out[0]);
-    dweight_ih = floats(args.out[1]);
-    dweight_hh = floats(args.out[2]);
-    dbias_ih = floats(args.out[3]);
-    dbias_hh = floats(args.out[4]);
+    weight_ih = data(in[1]);
+    weight_hh = data(in[2]);
+    y = data(results[0]);
+    saved = data(results[outputs]);
+    dx = data(args.out[0]);
+    dweight_ih = data(args.out[1]);
+    dweight_hh = data(args.out[2]);
+    dbias_ih = data(args.out[3]);
+    dbias_hh = data(args.out[4]);
     row = padded(s.hidden), h_row = padded(s.width);
     gates_row = padded(gates);
     for (int i = 0; i < shape.states; i++) {
-      dfinal[i] = floats(args.in[1 + i]);
-      initial[i] = floats(in[first + i]);
-      dinitial[i] = floats(args.out[first + i]);
+      dfinal[i] = data(args.in[1 + i]);
+      initial[i] = data(in[first + i]);
+      dinitial[i] = data(args.out[first + i]);
       dstate[i] = scratch_floats(device, s.n * (i == 0 ? h_row : row));
     }
     if (!shape.diagonal) {

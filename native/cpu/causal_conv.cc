@@ -10,8 +10,6 @@ namespace {
 
 constexpr int64_t kChunk = 64;  // steps that a gradient of the weights is summed over before it joins the rest
 
-float* data(const Buffer* b) { return b ? static_cast<float*>(b->data) : nullptr; }
-
 struct Inputs {
   ScanShape shape;
   int64_t taps;
@@ -41,7 +39,7 @@ Inputs inputs_of(const Args& args, int at, Device* device) {
   const float* weight = data(in[1]);
   for (int64_t d = 0; d < width; d++)
     for (int64_t k = 0; k < taps; k++) turned[k * width + d] = weight[d * taps + k];
-  const int32_t* lengths = in[4] ? static_cast<const int32_t*>(in[4]->data) : nullptr;
+  const int32_t* lengths = integers(in[4]);
   return {{args.ints[0], args.ints[1], width, false, lengths},
           taps,
           args.ints[4] != 0,

@@ -9,8 +9,6 @@ namespace {
 
 constexpr int64_t kChunk = 64;  // steps that the gradient of a is summed over before it joins the rest
 
-float* data(const Buffer* b) { return b ? static_cast<float*>(b->data) : nullptr; }
-
 // Real and imaginary parts exchanged.
 Vec exchanged(Vec v) {
   Vec out;
@@ -36,7 +34,7 @@ Inputs inputs_of(const Args& args, int at, Device* device) {
     im[i] = -a[i + 1];
     im[i + 1] = a[i + 1];
   }
-  const int32_t* lengths = in[3] ? static_cast<const int32_t*>(in[3]->data) : nullptr;
+  const int32_t* lengths = integers(in[3]);
   return {{args.ints[0], args.ints[1], width, args.ints[3] != 0, lengths}, data(in[1]), data(in[2]), re, im};
 }
 

@@ -12,8 +12,6 @@ namespace {
 
 constexpr int64_t kChunk = 32;
 
-float* data(const Buffer* b) { return b ? static_cast<float*>(b->data) : nullptr; }
-
 // One complex number a lane, and the products that are needed of them.
 struct Complex {
   Vec re, im;
@@ -64,7 +62,7 @@ float* room(Device* device, int64_t floats) {
 // `at`: where the inputs begin, in the list of the kernel.
 Inputs inputs_of(const Args& args, int at, Device* device) {
   Buffer* const* in = args.in + at;
-  const int32_t* lengths = in[8] ? static_cast<const int32_t*>(in[8]->data) : nullptr;
+  const int32_t* lengths = integers(in[8]);
   Inputs x = {{args.ints[0], args.ints[1], args.ints[2], args.ints[3] != 0, lengths},
               args.ints[4],
               static_cast<float>(args.ints[5]),
@@ -130,27 +128,12 @@ void put(const Inputs& x, const Place& at, const float* states, float* p) {
 template <class F>
 void for_blocks(Device* device, const Inputs& x, int64_t floats, const F& body) {
   constexpr int64_t kBlock = 64;
-  const int64_t blocks = (x.shape.width + kBlock - 1) / kBlock, units = x.shape.rows * blocks;
-  int64_t ranks = device->threads < units ? device->threads : units;
-  if (x.shape.rows * x.shape.steps * x.shape.width * x.states < 32768) ranks = units > 0;
-  if (ranks == 0) return;
-  struct Context {
-    const F* body;
-    float* scratch;
-    int64_t blocks, units, each, width;
-  } context = {&body, nullptr, blocks, units, (floats + 15) / 16 * 16, x.shape.width};
-  context.scratch = room(device, ranks * context.each);
-  const Body run = [](void* shared, int rank, int ranks) {
-    const Context& c = *static_cast<const Context*>(shared);
-    for (int64_t unit = rank; unit < c.units; unit += ranks) {
-      const int64_t from = unit % c.blocks * kBlock;
-      (*c.body)(unit / c.blocks, from, c.width - from < kBlock ? c.width - from : kBlock, c.scratch + rank * c.each);
-    }
-  };
-  if (ranks > 1)
-    device->parallel(device, static_cast<int>(ranks), run, &context);
-  else
-    run(&context, 0, 1);
+  const int64_t width = x.shape.width, blocks = (width + kBlock - 1) / kBlock, units = x.shape.rows * blocks;
+  const int64_t work = x.shape.rows * x.shape.steps * width * x.states;
+  for_units(device, units, work < 32768 ? 1 : units, floats, [&](int64_t unit, float* scratch) {
+    const int64_t from = unit % blocks * kBlock;
+    body(unit / blocks, from, width - from < kBlock ? width - from : kBlock, scratch);
+  });
 }
 
 // What is given row by row as [N, D, S, 2] to [N, S, 2, D], and back.

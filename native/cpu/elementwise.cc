@@ -8,8 +8,6 @@ namespace {
 
 constexpr size_t kGrain = 16384;  // elements worth a thread of their own
 
-float* data(Buffer* b) { return static_cast<float*>(b->data); }
-
 // y[i] = f(x[i])
 template <class F>
 void map(F f, const float* x, float* y, size_t n) {

@@ -17,15 +17,15 @@ class ForwardFrame {
     const int G = shape.gates, OUTER = G - shape.inner;
     precision = precision_of(args, shape.states);
     ranks = ranks_for(device, 2.0 * worth_rows(s.valid()) * G * s.hidden * (s.features + s.hidden));
-    x = floats(args.in[0]);
+    x = data(args.in[0]);
     ids = integers(args.in[IDS]);
     if (ids) check_ids(args.in[0]->elements / s.features);
-    y = floats(args.out[0]);
+    y = data(args.out[0]);
     const int outputs = 1 + shape.states + args.ints[6];
-    saved = args.outputs > outputs ? floats(args.out[outputs]) : nullptr;
+    saved = args.outputs > outputs ? data(args.out[outputs]) : nullptr;
     for (int i = 0; i < shape.states; i++) {
-      initial[i] = floats(args.in[OPTIONS + shape.states + i]);
-      final[i] = floats(args.out[1 + i]);
+      initial[i] = data(args.in[OPTIONS + shape.states + i]);
+      final[i] = data(args.out[1 + i]);
     }
     input = gates_of(s, args.in[1], s.features, args.in[3], 0, G, precision);
     if (!shape.diagonal) outer = gates_of(s, args.in[2], s.width, args.in[4], 0, OUTER, precision);

@@ -72,7 +72,7 @@ __attribute__((noinline)) inline void arrange_row(const Gates& gates, int64_t fi
 // Without a weight, the bias alone is arranged.
 __attribute__((noinline)) inline Gates gates_of(const Sweep& s, Buffer* weight, int64_t width, Buffer* bias, int first,
                                                 int count, Precision precision = FLOAT32) {
-  Gates gates = {floats(weight), s.hidden, width, first, count, nullptr, nullptr, false, precision};
+  Gates gates = {data(weight), s.hidden, width, first, count, nullptr, nullptr, false, precision};
   if (count == 0) return gates;
   const int64_t panels = s.tiles() * count;
   const int64_t key = PACKED_GATES + first * 8 + count;
@@ -82,7 +82,7 @@ __attribute__((noinline)) inline Gates gates_of(const Sweep& s, Buffer* weight, 
         precision ? ReducedPanels::floats(precision, panels, width) : panels * gates.panel_size(), &gates.fresh);
   bool fresh = false;
   if (bias) gates.bias = s.device->packed(s.device, bias, key, panels * NR, &fresh);
-  if (fresh) gates.pack_bias(floats(bias));
+  if (fresh) gates.pack_bias(data(bias));
   return gates;
 }
 

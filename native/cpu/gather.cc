@@ -8,7 +8,6 @@
 namespace throughtime {
 namespace {
 
-const int32_t* integers(const Buffer* b) { return static_cast<const int32_t*>(b->data); }
 float* reals(const Buffer* b) { return static_cast<float*>(b->data); }
 
 void check_ids(Device* device, const int32_t* ids, int64_t count, int32_t rows) {

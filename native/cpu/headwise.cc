@@ -10,8 +10,6 @@ namespace {
 
 constexpr int LARGEST = 16;
 
-float* data(const Buffer* b) { return b ? static_cast<float*>(b->data) : nullptr; }
-
 // Number j of each output's block, for the outputs from c on. `inside` has the lanes to take it from where all of them
 // are in the vector of x at c.
 THROUGHTIME_INLINE Vec inputs_of(const float* x, int64_t c, int j, int size, int lanes, const IVec* inside) {

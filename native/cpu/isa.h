@@ -9,6 +9,16 @@
 #define THROUGHTIME_JOIN2(a, b, c) a##b##_##c
 #define THROUGHTIME_JOIN(a, b, c) THROUGHTIME_JOIN2(a, b, c)
 
+namespace throughtime {
+namespace {
+
+// The numbers of a buffer; null if it is absent.
+inline float* data(const Buffer* b) { return b ? static_cast<float*>(b->data) : nullptr; }
+inline const int32_t* integers(const Buffer* b) { return b ? static_cast<const int32_t*>(b->data) : nullptr; }
+
+}  // namespace
+}  // namespace throughtime
+
 // The exported function of a file: `kernels_<file>_<isa>`, known to the registry through kernel_files.h.
 #define THROUGHTIME_KERNELS(file, entries)                                      \
   namespace throughtime {                                                       \

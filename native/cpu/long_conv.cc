@@ -7,8 +7,6 @@
 namespace throughtime {
 namespace {
 
-float* data(const Buffer* b) { return static_cast<float*>(b->data); }
-
 // Transforms of `size` points, a power of two, each a vector of real and one of imaginary parts.
 struct Fourier {
   int64_t size;
@@ -79,25 +77,10 @@ void fetch(const float* re, const float* im, int64_t count, int64_t apart, int l
 template <class F>
 void for_vectors(Device* device, const Shape& shape, int64_t floats, const F& body) {
   const int64_t units = (shape.width + kLanes - 1) / kLanes;
-  const int64_t ranks = device->threads < units ? device->threads : units;
-  if (ranks == 0) return;
-  struct Context {
-    const F* body;
-    float* scratch;
-    int64_t units, each, width;
-  } context = {&body, static_cast<float*>(device->scratch(device, ranks * floats * sizeof(float))), units, floats,
-               shape.width};
-  device->parallel(
-      device, static_cast<int>(ranks),
-      [](void* shared, int rank, int ranks) {
-        const Context& c = *static_cast<const Context*>(shared);
-        for (int64_t unit = rank; unit < c.units; unit += ranks) {
-          const int64_t from = unit * kLanes;
-          (*c.body)(from, static_cast<int>(c.width - from < kLanes ? c.width - from : kLanes),
-                    c.scratch + rank * c.each);
-        }
-      },
-      &context);
+  for_units(device, units, units, floats, [&](int64_t unit, float* scratch) {
+    const int64_t from = unit * kLanes, left = shape.width - from;
+    body(from, static_cast<int>(left < kLanes ? left : kLanes), scratch);
+  });
 }
 
 // in: u [N, T, D], k [taps, D]; out: y [N, T, D]. y_t = sum of k_j u_{t-j}, or transposed of k_j u_{t+j}.

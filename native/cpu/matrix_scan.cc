@@ -9,8 +9,8 @@ namespace {
 class MatrixForward {
  public:
   MatrixForward(const Args& args, Device* device) : s(args), in(args.in), device(device) {
-    o = writable(args.out[0]), last = writable(args.out[1]);
-    if (s.normaliser) denominator = writable(args.out[2]), last_n = writable(args.out[3]);
+    o = data(args.out[0]), last = data(args.out[1]);
+    if (s.normaliser) denominator = data(args.out[2]), last_n = data(args.out[3]);
   }
 
   void run() {
@@ -43,7 +43,7 @@ class MatrixForward {
   template <class Kind, int V>
   __attribute__((noinline)) void scan(const Head& head, Columns<V> columns, float* state) const {
     const int64_t at = head.n * s.heads + head.h, width = columns.ones ? 1 : s.values;
-    const float* initial = floats(in[columns.ones ? IN_INITIAL_N : IN_INITIAL]);
+    const float* initial = data(in[columns.ones ? IN_INITIAL_N : IN_INITIAL]);
     float* w = state + s.keys * TILE;
     columns.take(state, initial ? initial + at * s.keys * width : nullptr, width, s.keys);
     float* out = (columns.ones ? denominator : o) + (head.n * s.steps * s.heads + head.h) * width;

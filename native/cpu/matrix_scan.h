@@ -8,6 +8,7 @@
 #include "isa.h"
 #include "math.h"
 #include "rows.h"
+#include "scan.h"
 #include "team.h"
 
 namespace throughtime {
@@ -58,9 +59,6 @@ struct Head {
   Numbers q, k, v, decay, a, b;
 };
 
-THROUGHTIME_INLINE const float* floats(const Buffer* b) { return b ? static_cast<const float*>(b->data) : nullptr; }
-THROUGHTIME_INLINE float* writable(const Buffer* b) { return b ? static_cast<float*>(b->data) : nullptr; }
-
 // Numbers of shape [N, T, rows, width]: those of row r.
 THROUGHTIME_INLINE Numbers numbers(const float* all, const MatrixShape& s, int64_t n, int64_t rows, int64_t r,
                                    int64_t width) {
@@ -72,14 +70,14 @@ THROUGHTIME_INLINE Numbers numbers(const float* all, const MatrixShape& s, int64
 THROUGHTIME_INLINE Head head_of(const MatrixShape& s, Buffer* const* in, int64_t n, int64_t h) {
   Head head;
   head.n = n, head.h = h;
-  head.length = in[IN_LENGTHS] ? static_cast<const int32_t*>(in[IN_LENGTHS]->data)[n] : s.steps;
+  head.length = ScanShape{s.n, s.steps, 0, false, integers(in[IN_LENGTHS])}.valid(n);
   const int64_t group = h / (s.heads / s.groups);
-  head.q = numbers(floats(in[IN_Q]), s, n, s.groups, group, s.keys);
-  head.k = numbers(floats(in[IN_K]), s, n, s.groups, group, s.keys);
-  head.v = numbers(floats(in[IN_V]), s, n, s.heads, h, s.values);
-  head.a = numbers(floats(in[IN_A]), s, n, s.heads, h, s.keys);
-  head.b = numbers(floats(in[IN_B]), s, n, s.heads, h, s.keys);
-  const float* decay = floats(in[IN_DECAY]);
+  head.q = numbers(data(in[IN_Q]), s, n, s.groups, group, s.keys);
+  head.k = numbers(data(in[IN_K]), s, n, s.groups, group, s.keys);
+  head.v = numbers(data(in[IN_V]), s, n, s.heads, h, s.values);
+  head.a = numbers(data(in[IN_A]), s, n, s.heads, h, s.keys);
+  head.b = numbers(data(in[IN_B]), s, n, s.heads, h, s.keys);
+  const float* decay = data(in[IN_DECAY]);
   const int64_t width = s.decay() == VECTOR_DECAY ? s.keys : 1;
   head.decay = s.decay_axes > 2 ? numbers(decay, s, n, s.heads, h, width) : Numbers{decay + h * width, 0};
   return head;

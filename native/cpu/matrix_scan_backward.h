@@ -17,8 +17,6 @@ THROUGHTIME_INLINE void accumulate(float* to, Vec v, int n) {
   if (to) store_lanes(to, load_lanes(to, n) + v, n);
 }
 
-constexpr int64_t APART = 80;  // floats between tiles, so that they do not lie in the same sets of the cache
-
 template <int N>
 struct Count {
   static constexpr int value = N;
@@ -94,9 +92,9 @@ THROUGHTIME_INLINE void retreat(float* g, const float* before, const float* now,
 class MatrixBackward {
  public:
   MatrixBackward(const Args& args, Device* device) : s(args), in(args.in + (s.normaliser ? 4 : 2)), device(device) {
-    dout = floats(args.in[0]), dlast = floats(args.in[1]);
-    if (s.normaliser) ddenominator = floats(args.in[2]), dlast_n = floats(args.in[3]);
-    for (int i = 0; i < IN_LENGTHS; i++) grads[i] = writable(args.out[i]);
+    dout = data(args.in[0]), dlast = data(args.in[1]);
+    if (s.normaliser) ddenominator = data(args.in[2]), dlast_n = data(args.in[3]);
+    for (int i = 0; i < IN_LENGTHS; i++) grads[i] = data(args.out[i]);
   }
 
   void run() {
@@ -104,7 +102,7 @@ class MatrixBackward {
     ranks = ranks_for(device, 24.0 * s.n * s.steps * s.heads * s.keys * s.values);
     if (ranks > items) ranks = items ? (int)items : 1;
     chunks = (s.steps + CHUNK - 1) / CHUNK;
-    const int64_t tile = s.keys * TILE + APART;
+    const int64_t tile = s.keys * TILE;
     room = (chunks + CHUNK + 2) * tile + CHUNK * (TILE + s.key_row()) + s.key_row();
     scratch = scratch_floats(device, ranks * room);
     const int64_t decays = s.decay() == VECTOR_DECAY ? s.keys : 1;
@@ -167,7 +165,7 @@ class MatrixBackward {
 
   template <class Kind, int V>
   __attribute__((noinline)) void scan(const Head& head, Columns<V> columns, int rank) const {
-    const int64_t tile = s.keys * columns.width + APART, width = columns.ones ? 1 : s.values;
+    const int64_t tile = s.keys * columns.width, width = columns.ones ? 1 : s.values;
     const int64_t at = head.n * s.heads + head.h, decays = decays_of<Kind>(s);
     float* starts = scratch + rank * room;  // S before each chunk
     float* states = starts + chunks * tile;
@@ -175,7 +173,7 @@ class MatrixBackward {
     float* sums = g + tile;  // what a reads at each step of a chunk
     float* w = sums + CHUNK * columns.width;
     const auto matrix = [&](const float* all) { return all ? all + at * s.keys * width : nullptr; };
-    const auto row = [&](const float* all, int64_t t) {
+    const auto row = [&](auto* all, int64_t t) {
       return all ? all + ((head.n * s.steps + t) * s.heads + head.h) * width : nullptr;
     };
     // COUNT steps from `from` on, from a state to the next one; `slot` is the first one's place in its chunk.
@@ -194,7 +192,7 @@ class MatrixBackward {
     };
 
     const int64_t used = (head.length + CHUNK - 1) / CHUNK;
-    columns.take(states, matrix(floats(in[columns.ones ? IN_INITIAL_N : IN_INITIAL])), width, s.keys);
+    columns.take(states, matrix(data(in[columns.ones ? IN_INITIAL_N : IN_INITIAL])), width, s.keys);
     for (int64_t c = 0; c < used; c++) {
       __builtin_memcpy(starts + c * tile, states, tile * sizeof(float));
       if (c + 1 == used) break;
@@ -218,12 +216,12 @@ class MatrixBackward {
         const float* before = states + step * tile;
         retreat<Kind, V>(g, before, before + tile, s.keys, step_of(head, t, w + step * s.key_row()), v, d, sum, dv,
                          gradients_at(head, t));
-        if (dv_rows) columns.write(const_cast<float*>(row(dv_rows, t)), dv);
+        if (dv_rows) columns.write(row(dv_rows, t), dv);
       }
     }
     const Vec zero[V] = {};
     if (dv_rows)
-      for (int64_t t = head.length; t < s.steps; t++) columns.write(const_cast<float*>(row(dv_rows, t)), zero);
+      for (int64_t t = head.length; t < s.steps; t++) columns.write(row(dv_rows, t), zero);
     if (float* initial = grads[columns.ones ? IN_INITIAL_N : IN_INITIAL])
       columns.give(initial + at * s.keys * width, g, width, s.keys);
   }

@@ -5,8 +5,6 @@
 namespace throughtime {
 namespace {
 
-float* data(const Buffer* b) { return b ? static_cast<float*>(b->data) : nullptr; }
-
 // in: x [rows, n], weight [n] or none, bias [n] or none; out: y [rows, n], and for training saved [2, rows]: the means
 // and 1 / sqrt(variance + eps).
 void layer_norm(const Args& args, Device* device) {

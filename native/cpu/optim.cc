@@ -9,8 +9,6 @@ namespace {
 
 constexpr size_t kGrain = 16384;
 
-float* data(const Buffer* b) { return static_cast<float*>(b->data); }
-
 // Lanes at one place of buffers of the same size.
 struct Place {
   size_t at;

@@ -31,5 +31,28 @@ void for_range(Device* device, size_t n, size_t grain, const F& body) {
       &context);
 }
 
+// Calls body(unit, scratch) for each of `units`, dealt out in turn to at most `ranks` threads. Each thread has `floats`
+// of scratch of its own; what it gives must not depend on which thread that is.
+template <class F>
+void for_units(Device* device, int64_t units, int64_t ranks, int64_t floats, const F& body) {
+  if (ranks > device->threads) ranks = device->threads;
+  if (ranks > units) ranks = units;
+  if (ranks <= 0) return;
+  struct Context {
+    const F* body;
+    float* scratch;
+    int64_t units, each;
+  } context = {&body, nullptr, units, (floats + 15) / 16 * 16};
+  context.scratch = static_cast<float*>(device->scratch(device, ranks * context.each * sizeof(float)));
+  const Body run = [](void* shared, int rank, int ranks) {
+    const Context& c = *static_cast<const Context*>(shared);
+    for (int64_t unit = rank; unit < c.units; unit += ranks) (*c.body)(unit, c.scratch + rank * c.each);
+  };
+  if (ranks > 1)
+    device->parallel(device, static_cast<int>(ranks), run, &context);
+  else
+    run(&context, 0, 1);
+}
+
 }  // namespace
 }  // namespace throughtime

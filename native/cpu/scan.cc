@@ -6,9 +6,6 @@
 namespace throughtime {
 namespace {
 
-float* data(const Buffer* b) { return b ? static_cast<float*>(b->data) : nullptr; }
-const int32_t* integers(const Buffer* b) { return b ? static_cast<const int32_t*>(b->data) : nullptr; }
-
 // h_t = a_t * h_{t-1} + b_t
 struct Linear {
   static constexpr int streams = 2;

@@ -13,8 +13,6 @@ namespace {
 constexpr int64_t kChunk = 32;  // steps
 constexpr int64_t kPart = 256;  // channels that one thread takes at a time; the order of sums over channels rests on it
 
-float* data(const Buffer* b) { return b ? static_cast<float*>(b->data) : nullptr; }
-
 struct Inputs {
   ScanShape shape;
   int64_t groups, states;
@@ -47,7 +45,7 @@ Inputs inputs_of(const Args& args, int at, Device* device) {
   const float* a = data(in[2]);
   for (int64_t d = 0; d < width; d++)
     for (int64_t s = 0; s < states; s++) turned[s * width + d] = a[d * states + s];
-  const int32_t* lengths = in[9] ? static_cast<const int32_t*>(in[9]->data) : nullptr;
+  const int32_t* lengths = integers(in[9]);
   return {{args.ints[0], args.ints[1], width, args.ints[3] != 0, lengths},
           args.ints[4],
           states,
@@ -67,33 +65,13 @@ Inputs inputs_of(const Args& args, int at, Device* device) {
 // Calls body(part, scratch) for every part, with `floats` of scratch for each thread.
 template <class F>
 void for_parts(Device* device, const Inputs& x, int64_t floats, const F& body) {
-  const int64_t parts = x.parts(), units = x.shape.rows * x.groups * parts;
-  const int64_t each = (floats + 15) / 16 * 16;
-  const int64_t work = x.shape.steps * x.states * (x.group_width() < kPart ? x.group_width() : kPart);
-  int64_t ranks = device->threads < units ? device->threads : units;
-  if (work * units < 32768) ranks = units > 0;
-  if (ranks == 0) return;
-  struct Context {
-    const F* body;
-    const Inputs* x;
-    float* scratch;
-    int64_t parts, units, each;
-  } context = {&body, &x,    static_cast<float*>(device->scratch(device, ranks * each * sizeof(float))),
-               parts, units, each};
-  const Body run = [](void* shared, int rank, int ranks) {
-    const Context& c = *static_cast<const Context*>(shared);
-    const int64_t width = c.x->group_width();
-    for (int64_t unit = rank; unit < c.units; unit += ranks) {
-      const int64_t index = unit % c.parts, group = unit / c.parts % c.x->groups, from = index * kPart;
-      const Part part = {unit / c.parts / c.x->groups, group, index, group * width + from,
-                         width - from < kPart ? width - from : kPart};
-      (*c.body)(part, c.scratch + rank * c.each);
-    }
-  };
-  if (ranks > 1)
-    device->parallel(device, static_cast<int>(ranks), run, &context);
-  else
-    run(&context, 0, 1);
+  const int64_t width = x.group_width(), parts = x.parts(), units = x.shape.rows * x.groups * parts;
+  const int64_t work = units * x.shape.steps * x.states * (width < kPart ? width : kPart);
+  for_units(device, units, work < 32768 ? 1 : units, floats, [&](int64_t unit, float* scratch) {
+    const int64_t index = unit % parts, group = unit / parts % x.groups, from = index * kPart;
+    body(Part{unit / parts / x.groups, group, index, group * width + from, width - from < kPart ? width - from : kPart},
+         scratch);
+  });
 }
 
 // state [D, S] of a row, or none for zero, to h [S, kPart] and back

@@ -8,8 +8,6 @@
 namespace throughtime {
 namespace {
 
-float* data(const Buffer* b) { return static_cast<float*>(b->data); }
-
 // Sum of e^(x - shift); the exponentials go to y if there is one.
 float exp_row(const float* x, float shift, int64_t n, float* y) {
   return row_sum(n, [=](int64_t i, int lanes) {

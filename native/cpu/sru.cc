@@ -11,8 +11,6 @@ namespace {
 
 constexpr int64_t kChunk = 64;  // steps that a gradient of v and b is summed over before it joins the rest
 
-float* data(const Buffer* b) { return b ? static_cast<float*>(b->data) : nullptr; }
-
 struct Inputs {
   ScanShape shape;
   int64_t blocks;
@@ -23,7 +21,7 @@ struct Inputs {
 // `at`: where the inputs begin, in the list of the kernel.
 Inputs inputs_of(const Args& args, int at) {
   Buffer* const* in = args.in + at;
-  const int32_t* lengths = in[5] ? static_cast<const int32_t*>(in[5]->data) : nullptr;
+  const int32_t* lengths = integers(in[5]);
   return {{args.ints[0], args.ints[1], args.ints[2], args.ints[3] != 0, lengths},
           args.ints[4],
           args.ints[5] != 0,

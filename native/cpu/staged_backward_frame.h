@@ -20,22 +20,22 @@ class StagedBackwardFrame : protected BackwardFrame {
     Buffer* const* in = args.in + outputs_of(shape, args);
     Buffer* const* results = in + OPTIONS + 2 * shape.states;
     const int outputs = outputs_of(shape, args);
-    dhidden = stages.weight_hr ? floats(args.in[outputs - 1]) : nullptr;
-    hidden = stages.weight_hr ? floats(results[outputs - 1]) : nullptr;
-    if (stages.gain || stages.gain_c) deviations = floats(results[outputs + 1]);
-    if (shape.diagonal) unit_weight = floats(in[2]);
-    dgain = floats(args.out[6]);
-    dvectors = floats(args.out[7]);
-    dweight_hr = floats(args.out[8]);
-    dbias_hr = floats(args.out[9]);
-    dgain_c = floats(args.out[10]);
-    dbias_c = floats(args.out[11]);
+    dhidden = stages.weight_hr ? data(args.in[outputs - 1]) : nullptr;
+    hidden = stages.weight_hr ? data(results[outputs - 1]) : nullptr;
+    if (stages.gain || stages.gain_c) deviations = data(results[outputs + 1]);
+    if (shape.diagonal) unit_weight = data(in[2]);
+    dgain = data(args.out[6]);
+    dvectors = data(args.out[7]);
+    dweight_hr = data(args.out[8]);
+    dbias_hr = data(args.out[9]);
+    dgain_c = data(args.out[10]);
+    dbias_c = data(args.out[11]);
     if (shape.diagonal) dunit_weight = dweight_hh;
     const auto rows_of = [&](int64_t width) { return scratch_floats(device, capacity * width); };
     for (int i = 0; i < 2; i++) {
       More& more = this->more[i];
       if (stages.gain) {
-        gain = floats(stages.gain);
+        gain = data(stages.gain);
         buffers[i].drh = rows_of(gates_row);
       }
       if (dvectors || shape.diagonal) more.summed = rows_of(summed * row);
@@ -53,7 +53,7 @@ class StagedBackwardFrame : protected BackwardFrame {
  protected:
   __attribute__((noinline)) void begin(int rank) {
     BackwardFrame::begin(rank);
-    if (projection.fresh) pack_natural(projection, floats(stages.weight_hr), rank);
+    if (projection.fresh) pack_natural(projection, data(stages.weight_hr), rank);
     const auto nothing = [&](float* sum, int64_t count) {
       const Part part(count, rank, ranks);
       if (sum) clear(sum + part.begin, part.end - part.begin);

@@ -12,9 +12,9 @@ class StagedForwardFrame : protected ForwardFrame {
   __attribute__((noinline)) StagedForwardFrame(const CellShape& shape, const Args& args, Device* device)
       : ForwardFrame(shape, args, device), stages(shape, args, args.in), kept(shape, stages) {
     const int outputs = 1 + shape.states + (stages.weight_hr ? 1 : 0);
-    hidden = stages.weight_hr ? floats(args.out[1 + shape.states]) : nullptr;
-    deviations = args.outputs > outputs + 1 ? floats(args.out[outputs + 1]) : nullptr;
-    unit_weight = floats(args.in[2]), unit_bias = floats(args.in[4]);
+    hidden = stages.weight_hr ? data(args.out[1 + shape.states]) : nullptr;
+    deviations = args.outputs > outputs + 1 ? data(args.out[outputs + 1]) : nullptr;
+    unit_weight = data(args.in[2]), unit_bias = data(args.in[4]);
     if (stages.drop_hidden)
       for (float*& buffer : dropped) buffer = scratch_floats(device, s.n * h_row);
     if (stages.gain) {

@@ -21,17 +21,17 @@ struct Stages {
   Stages(const CellShape& shape, const Args& args, Buffer* const* in)
       : weight_ih(in[1]),
         gain(in[6]),
-        vectors(floats(in[7])),
+        vectors(data(in[7])),
         weight_hr(in[8]),
         bias_hr(in[9]),
-        gain_c(floats(in[10])),
-        bias_c(floats(in[11])),
-        drop_hidden{floats(in[12]), args.ints[8], args.ints[9]},
-        drop_candidate{floats(in[13]), args.ints[10], args.ints[11]},
+        gain_c(data(in[10])),
+        bias_c(data(in[11])),
+        drop_hidden{data(in[12]), args.ints[8], args.ints[9]},
+        drop_candidate{data(in[13]), args.ints[10], args.ints[11]},
         carry_normalised(args.ints[7] != 0),
         clip(args.floats[0] > 0 ? (float)args.floats[0] : __builtin_inff()) {
     for (int i = 0; i < shape.states; i++)
-      update[i] = {floats(in[OPTIONS + i]), args.ints[12 + 2 * i], args.ints[13 + 2 * i]};
+      update[i] = {data(in[OPTIONS + i]), args.ints[12 + 2 * i], args.ints[13 + 2 * i]};
   }
 
   // Whether there is anything to do; the sizes of what forward saves depend on it.

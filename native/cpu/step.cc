@@ -12,17 +12,12 @@ namespace {
 
 constexpr size_t kGrain = 4096;  // units worth a thread of their own
 
-float* floats(Buffer* b) { return b ? static_cast<float*>(b->data) : nullptr; }
-
 struct Step {
   int64_t units;
   const float *wx, *rh, *c;
 
   explicit Step(const Args& args, int first)
-      : units(args.ints[1]),
-        wx(floats(args.in[first])),
-        rh(floats(args.in[first + 1])),
-        c(floats(args.in[first + 2])) {}
+      : units(args.ints[1]), wx(data(args.in[first])), rh(data(args.in[first + 1])), c(data(args.in[first + 2])) {}
 
   // Units i to i + lanes of row r: fills next and keep from what the row holds.
   THROUGHTIME_INLINE void forward(int64_t r, int64_t i, int lanes, Vec* prev, Vec* next, Vec* keep) const {
@@ -39,7 +34,7 @@ struct Step {
 // in: wx, rh [rows, 4 * units], c [rows, units]; out: h, c [rows, units].
 void lstm_step(const Args& args, Device* device) {
   const Step step(args, 0);
-  float *h = floats(args.out[0]), *c = floats(args.out[1]);
+  float *h = data(args.out[0]), *c = data(args.out[1]);
   for_range(device, args.ints[0], 1 + kGrain / (step.units + 1), [=](size_t begin, size_t end) {
     for (size_t r = begin; r < end; r++)
       row_map(step.units, [=](int64_t i, int lanes) {
@@ -55,8 +50,8 @@ void lstm_step(const Args& args, Device* device) {
 // the new h and c; out: dwx, drh, dc, each or none.
 void lstm_step_backward(const Args& args, Device* device) {
   const Step step(args, 2);
-  const float *dh = floats(args.in[0]), *dc = floats(args.in[1]);
-  float *dwx = floats(args.out[0]), *drh = floats(args.out[1]), *dprev = floats(args.out[2]);
+  const float *dh = data(args.in[0]), *dc = data(args.in[1]);
+  float *dwx = data(args.out[0]), *drh = data(args.out[1]), *dprev = data(args.out[2]);
   for_range(device, args.ints[0], 1 + kGrain / (step.units + 1), [=](size_t begin, size_t end) {
     for (size_t r = begin; r < end; r++)
       row_map(step.units, [=](int64_t i, int lanes) {

@@ -48,22 +48,13 @@ THROUGHTIME_INLINE Precision precision_of(const Args& args, int states) {
   return place < args.int_count ? (Precision)args.ints[place] : FLOAT32;
 }
 
-THROUGHTIME_INLINE const float* floats(const Buffer* buffer) {
-  return buffer ? static_cast<const float*>(buffer->data) : nullptr;
-}
-THROUGHTIME_INLINE float* floats(Buffer* buffer) { return buffer ? static_cast<float*>(buffer->data) : nullptr; }
-
-THROUGHTIME_INLINE const int32_t* integers(const Buffer* buffer) {
-  return buffer ? static_cast<const int32_t*>(buffer->data) : nullptr;
-}
-
 // Reads ints [N, T, I, H, reverse, width of h] and sorts the batch by length.
 __attribute__((noinline)) inline Sweep plan_sweep(const int32_t* ints, const Buffer* lengths, Device* device) {
   Sweep s = {device, ints[0], ints[1], ints[2], ints[3], ints[4] != 0, ints[5], 0, nullptr, nullptr, nullptr};
   int32_t* order = static_cast<int32_t*>(device->scratch(device, (2 * s.n + s.steps + 2) * sizeof(int32_t)));
   int32_t* length = order + s.n;
   int32_t* first = length + s.n;  // counting sort: where the next row of each length goes
-  const int32_t* given = lengths ? static_cast<const int32_t*>(lengths->data) : nullptr;
+  const int32_t* given = integers(lengths);
   const auto length_of = [&](int64_t i) {
     const int64_t l = given ? given[i] : s.steps;
     return (int32_t)(l < 0 ? 0 : least(l, s.steps));

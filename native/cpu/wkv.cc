@@ -13,8 +13,6 @@ namespace {
 constexpr int64_t kChunk = 32;
 constexpr float kNothing = -1e38f;  // the maximum of no terms
 
-float* data(const Buffer* b) { return b ? static_cast<float*>(b->data) : nullptr; }
-
 // n, d and m, and their gradients
 struct State {
   Vec n, d, m;
@@ -28,7 +26,7 @@ struct Inputs {
 // `at`: where the inputs begin, in the list of the kernel.
 Inputs inputs_of(const Args& args, int at) {
   Buffer* const* in = args.in + at;
-  const int32_t* lengths = in[5] ? static_cast<const int32_t*>(in[5]->data) : nullptr;
+  const int32_t* lengths = integers(in[5]);
   return {{args.ints[0], args.ints[1], args.ints[2], false, lengths},
           data(in[0]),
           data(in[1]),

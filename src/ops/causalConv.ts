@@ -1,6 +1,6 @@
 import { applyFused } from "../tensor/apply.js";
 import { zeros } from "../tensor/create.js";
-import { defineFused, sameShape, showShape, type Case, type Fused, type MaybeSpec, type MaybeTensor, type Shape } from "../tensor/op.js";
+import { defineFused, expecting, showShape, type Case, type Fused, type MaybeSpec, type MaybeTensor } from "../tensor/op.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { add, mul, silu } from "./elementwise.js";
 import { concat, reshape, slice, unstack } from "./movement.js";
@@ -78,10 +78,7 @@ function check([x, weight, bias, initial, lengths]: readonly MaybeSpec[]) {
   if (weight?.shape.length !== 2 || weight.shape[0] !== width || weight.shape[1] < 1 || weight.dtype !== x.dtype)
     throw new RangeError(`${where}: weight must be ${x.dtype} [${width}, K] but is ${weight?.dtype} ${showShape(weight?.shape ?? [])}`);
   const taps = weight.shape[1];
-  const expect = (what: string, spec: MaybeSpec, shape: Shape, dtype = x.dtype) => {
-    if (spec && (!sameShape(spec.shape, shape) || spec.dtype !== dtype))
-      throw new RangeError(`${where}: ${what} must be ${dtype} ${showShape(shape)} but is ${spec.dtype} ${showShape(spec.shape)}`);
-  };
+  const expect = expecting(where, x.dtype);
   expect("bias", bias, [width]);
   expect("initial", initial, [n, taps - 1, width]);
   expect("lengths", lengths, [n], "int32");

@@ -1,6 +1,6 @@
 import { applyFused } from "../tensor/apply.js";
 import { zeros } from "../tensor/create.js";
-import { defineFused, sameShape, showShape, type Case, type Fused, type MaybeSpec, type Shape } from "../tensor/op.js";
+import { defineFused, expecting, showShape, type Case, type Fused, type MaybeSpec } from "../tensor/op.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { addComplex, complex, mulComplex, packed } from "./complex.js";
 import { same, scanLoop, type Scanned, type ScanOptions } from "./scan.js";
@@ -52,10 +52,7 @@ function check([a, b, initial, lengths]: readonly MaybeSpec[]) {
     throw new RangeError(`${where}: b must be [N, T, D, 2] but is ${showShape(b?.shape ?? [])}`);
   if (b.dtype === "int32") throw new TypeError(`${where}: b must be float32 or float64 but is int32`);
   const [n, steps, width] = b.shape;
-  const expect = (what: string, spec: MaybeSpec, shape: Shape, dtype = b.dtype) => {
-    if (spec && (!sameShape(spec.shape, shape) || spec.dtype !== dtype))
-      throw new RangeError(`${where}: ${what} must be ${dtype} ${showShape(shape)} but is ${spec.dtype} ${showShape(spec.shape)}`);
-  };
+  const expect = expecting(where, b.dtype);
   expect("a", a, [width, 2]);
   expect("initial", initial, [n, width, 2]);
   expect("lengths", lengths, [n], "int32");

@@ -2,14 +2,13 @@ import { applyFused } from "../tensor/apply.js";
 import { zeros } from "../tensor/create.js";
 import {
   defineFused,
-  sameShape,
+  expecting,
   showShape,
   type Case,
   type CaseInput,
   type Fused,
   type MaybeSpec,
   type MaybeTensor,
-  type Shape,
 } from "../tensor/op.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { addComplex, complex, conjugate, innerComplex, mulComplex, packed, scaleComplex, subComplex, type Complex } from "./complex.js";
@@ -66,12 +65,13 @@ const diagonalScanOp: Fused<Attrs> = defineFused({
     const low = p && { p: complex(p), q: complex(q!), r: complex(r!) };
     const over = (x: Complex, y: Complex) => affine(sum(innerComplex(x, y), { axis: -1 }), conjugates ? 2 : 1);
     const along = (t: Tensor) => reshape(t, [...t.shape, 1]);
-    const less = (z: Complex, x: Complex, direction: Complex) => (low ? subComplex(z, scaleComplex(direction, along(over(low.p, x)))) : z);
+    // What z loses of `direction`, as much as the correction reads of x.
+    const less = (z: Complex, x: Complex, direction: "q" | "r") =>
+      low ? subComplex(z, scaleComplex(low[direction], along(over(low.p, x)))) : z;
     const step = ([input]: readonly Tensor[], state: Tensor) => {
       const x = complex(state);
-      const driven = addComplex(mulComplex(A, x), scaleComplex(B, along(input)));
-      const z = low ? less(driven, x, low.q) : driven;
-      const next = low ? less(z, z, low.r) : z;
+      const z = less(addComplex(mulComplex(A, x), scaleComplex(B, along(input))), x, "q");
+      const next = less(z, z, "r");
       return { state: packed(next), output: over(C, next) };
     };
     return scanLoop([u!], before, lengths, reverse, step, [width]);
@@ -132,10 +132,7 @@ function check([u, a, b, c, p, q, r, initial, lengths]: readonly MaybeSpec[]) {
   const [n, steps, width] = u.shape;
   if (a?.shape.length !== 3 || a.shape[0] !== width || a.shape[2] !== 2)
     throw new RangeError(`${where}: a must be [${width}, S, 2] but is ${showShape(a?.shape ?? [])}`);
-  const expect = (what: string, spec: MaybeSpec, shape: Shape, dtype = u.dtype) => {
-    if (spec && (!sameShape(spec.shape, shape) || spec.dtype !== dtype))
-      throw new RangeError(`${where}: ${what} must be ${dtype} ${showShape(shape)} but is ${spec.dtype} ${showShape(spec.shape)}`);
-  };
+  const expect = expecting(where, u.dtype);
   for (const [what, spec] of Object.entries({ a, b, c, p, q, r })) expect(what, spec, a.shape);
   expect("initial", initial, [n, ...a.shape]);
   expect("lengths", lengths, [n], "int32");

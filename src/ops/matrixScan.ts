@@ -7,6 +7,7 @@ import { listedInputs, matrixSizes, namedInputs, type MatrixScanAttrs, type Matr
 import { matrixLoop } from "./matrixScanLoop.js";
 import { reshape } from "./movement.js";
 import { sum } from "./reduce.js";
+import { zeroPadding } from "./sequence.js";
 
 /**
  * The kernel reads ints [N, T, G, H, K, V, read of the old state, normaliser, axes of logDecay], and leaves nothing for
@@ -36,7 +37,7 @@ export const matrixScanOp: Fused<MatrixScanAttrs> = defineFused({
 export type { MatrixScanInputs } from "./matrixScanInputs.js";
 
 export interface MatrixScanOptions extends Partial<MatrixScanAttrs> {
-  /** u, [H, K], of a scan that reads the old state: adds (sum over j of q_j u_j k_j) v_t to o_t. q and k must have H heads. */
+  /** u, [H, K], of a scan that reads the old state: adds (sum over j of q_j u_j k_j) v_t to o_t. q and k must have H groups, or one. */
   readonly bonus?: MaybeTensor;
 }
 
@@ -63,10 +64,11 @@ export function matrixScan(
   inputs: MatrixScanInputs,
   { read = "new", normaliser = false, bonus = null }: MatrixScanOptions = {},
 ): MatrixScanned {
+  if (bonus && read !== "old") throw new RangeError("matrixScan: a bonus is for a scan that reads the old state");
   const [output, state, denominator, last] = applyFused(matrixScanOp, listedInputs(inputs), { read, normaliser });
   if (!bonus) return { output, state, denominator, normaliser: last };
-  if (read !== "old") throw new RangeError("matrixScan: a bonus is for a scan that reads the old state");
   const [n, steps, heads] = output.shape;
   const weight = reshape(sum(mul(mul(inputs.q, bonus), inputs.k), { axis: -1 }), [n, steps, heads, 1]);
-  return { output: add(output, mul(weight, inputs.v)), state, denominator, normaliser: last };
+  const added = zeroPadding(mul(weight, inputs.v), inputs.lengths ?? null);
+  return { output: add(output, added), state, denominator, normaliser: last };
 }

@@ -10,7 +10,7 @@ interface Parts {
   readonly values: number;
   readonly decay?: "constant" | "constants" | "scalar" | "vector";
   readonly lowRank?: boolean;
-  readonly read?: "old";
+  readonly read?: "new" | "old";
   readonly normaliser?: boolean;
   readonly state?: boolean;
   readonly lengths?: readonly number[];
@@ -50,7 +50,7 @@ function example({
   values,
   decay,
   lowRank,
-  read = undefined,
+  read = "new",
   normaliser = false,
   ...rest
 }: Parts): Case<MatrixScanAttrs> {
@@ -69,6 +69,6 @@ function example({
       some(state && normaliser, [n, heads, keys]),
       lengths ? { shape: [n], dtype: "int32", values: lengths } : null,
     ],
-    attrs: { read: read ?? "new", normaliser },
+    attrs: { read, normaliser },
   };
 }

@@ -2,7 +2,7 @@ import { applyFused } from "../tensor/apply.js";
 import { full, zeros } from "../tensor/create.js";
 import {
   defineFused,
-  sameShape,
+  expecting,
   showShape,
   type Case,
   type Fused,
@@ -44,10 +44,7 @@ export function checkScan(name: string, streams: Readonly<Record<string, MaybeSp
   if (x?.shape.length !== 3) throw new RangeError(`${name}: ${first} must be [N, T, D] but is ${showShape(x?.shape ?? [])}`);
   if (x.dtype === "int32") throw new TypeError(`${name}: ${first} must be float32 or float64 but is int32`);
   const [n, steps, width] = x.shape;
-  const expect = (what: string, spec: MaybeSpec, shape: readonly number[], dtype = x.dtype) => {
-    if (spec && (!sameShape(spec.shape, shape) || spec.dtype !== dtype))
-      throw new RangeError(`${name}: ${what} must be ${dtype} ${showShape(shape)} but is ${spec.dtype} ${showShape(spec.shape)}`);
-  };
+  const expect = expecting(name, x.dtype);
   for (const [what, spec] of Object.entries(streams)) expect(what, spec, x.shape);
   expect("initial", initial, [n, width]);
   expect("lengths", lengths, [n], "int32");

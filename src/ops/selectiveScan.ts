@@ -2,14 +2,13 @@ import { applyFused } from "../tensor/apply.js";
 import { zeros } from "../tensor/create.js";
 import {
   defineFused,
-  sameShape,
+  expecting,
   showShape,
   type Case,
   type CaseInput,
   type Fused,
   type MaybeSpec,
   type MaybeTensor,
-  type Shape,
 } from "../tensor/op.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { add, exp, mul, silu, softplus } from "./elementwise.js";
@@ -109,10 +108,7 @@ function check([u, delta, A, B, C, D, z, deltaBias, initial, lengths]: readonly 
   const groups = [B, C].find((spec) => spec?.shape.length === 4)?.shape[2] ?? 1;
   if (groups < 1 || width % groups !== 0)
     throw new RangeError(`${where}: the channels of u, ${width}, must be a multiple of the groups of B and C, ${groups}`);
-  const expect = (what: string, spec: MaybeSpec, shape: Shape, dtype = u.dtype) => {
-    if (spec && (!sameShape(spec.shape, shape) || spec.dtype !== dtype))
-      throw new RangeError(`${where}: ${what} must be ${dtype} ${showShape(shape)} but is ${spec.dtype} ${showShape(spec.shape)}`);
-  };
+  const expect = expecting(where, u.dtype);
   expect("delta", delta, u.shape);
   expect("A", A, A.shape);
   for (const [what, spec] of [["B", B] as const, ["C", C] as const])

@@ -1,6 +1,6 @@
 import { applyFused } from "../tensor/apply.js";
 import { zeros } from "../tensor/create.js";
-import { defineFused, sameShape, showShape, type Case, type Fused, type MaybeSpec, type MaybeTensor, type Shape } from "../tensor/op.js";
+import { defineFused, expecting, showShape, type Case, type Fused, type MaybeSpec, type MaybeTensor } from "../tensor/op.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { add, mul, sigmoid, sub, tanh } from "./elementwise.js";
 import { split, unstack } from "./movement.js";
@@ -96,10 +96,7 @@ function check([u, skip, v, bias, initial, lengths]: readonly MaybeSpec[]) {
     throw new RangeError(`${where}: u must be [N, T, ${blocks * width}]${skip ? "" : " without skip"} but is ${showShape(u?.shape ?? [])}`);
   if (u.dtype === "int32") throw new TypeError(`${where}: u must be float32 or float64 but is int32`);
   const [n, steps] = u.shape;
-  const expect = (what: string, spec: MaybeSpec, shape: Shape, dtype = u.dtype) => {
-    if (spec && (!sameShape(spec.shape, shape) || spec.dtype !== dtype))
-      throw new RangeError(`${where}: ${what} must be ${dtype} ${showShape(shape)} but is ${spec.dtype} ${showShape(spec.shape)}`);
-  };
+  const expect = expecting(where, u.dtype);
   expect("skip", skip, [n, steps, width]);
   expect("v", v, [2, width]);
   expect("bias", bias, [2, width]);

@@ -1,6 +1,6 @@
 import { applyFused } from "../tensor/apply.js";
 import { full, zeros } from "../tensor/create.js";
-import { defineFused, sameShape, showShape, type Case, type Fused, type MaybeSpec, type MaybeTensor, type Shape } from "../tensor/op.js";
+import { defineFused, expecting, showShape, type Case, type Fused, type MaybeSpec, type MaybeTensor } from "../tensor/op.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { add, div, exp, maximum, mul, sub } from "./elementwise.js";
 import { concat, stack, unstack } from "./movement.js";
@@ -86,10 +86,7 @@ function check([w, u, k, v, initial, lengths]: readonly MaybeSpec[]) {
   if (k?.shape.length !== 3) throw new RangeError(`${where}: k must be [N, T, D] but is ${showShape(k?.shape ?? [])}`);
   if (k.dtype === "int32") throw new TypeError(`${where}: k must be float32 or float64 but is int32`);
   const [n, steps, width] = k.shape;
-  const expect = (what: string, spec: MaybeSpec, shape: Shape, dtype = k.dtype) => {
-    if (spec && (!sameShape(spec.shape, shape) || spec.dtype !== dtype))
-      throw new RangeError(`${where}: ${what} must be ${dtype} ${showShape(shape)} but is ${spec.dtype} ${showShape(spec.shape)}`);
-  };
+  const expect = expecting(where, k.dtype);
   expect("w", w, [width]);
   expect("u", u, [width]);
   expect("v", v, k.shape);

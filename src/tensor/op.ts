@@ -112,4 +112,15 @@ export function showShape(shape: readonly (number | string)[]): string {
   return `[${shape.join(", ")}]`;
 }
 
+/**
+ * What checks the inputs of an op, each absent or of its shape and dtype, `dtype` if it is not told another.
+ * @throws RangeError naming the input that does not fit.
+ */
+export const expecting =
+  (op: string, dtype: DType) =>
+  (what: string, spec: MaybeSpec, shape: Shape, its: DType = dtype): void => {
+    if (spec && (!sameShape(spec.shape, shape) || spec.dtype !== its))
+      throw new RangeError(`${op}: ${what} must be ${its} ${showShape(shape)} but is ${spec.dtype} ${showShape(spec.shape)}`);
+  };
+
 export type { TypedArray, DType };
