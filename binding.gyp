@@ -33,6 +33,7 @@
         "native/addon.cc",
         "native/arrivals.cc",
         "native/buffers.cc",
+        "native/cuda_library.cc",
         "native/device.cc",
         "native/engine.cc",
         "native/memory.cc",

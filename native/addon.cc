@@ -1,4 +1,4 @@
-// The Node-API face of the CPU device. It knows no op: kernels are found by number, and a call is described in two
+// The Node-API face of the native devices. It knows no op: kernels are found by number, and a call is described in two
 // shared arrays (the mailbox), because arguments cost more than most small kernels.
 #include <napi.h>
 
@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda_library.h"
 #include "engine.h"
 
 namespace throughtime {
@@ -26,14 +27,16 @@ struct PendingRead : Read {
 // One engine as JavaScript sees it: an object of functions and the mailbox.
 class Opened {
  public:
-  Opened(Napi::Env env, const std::string& isa, int threads);
-  ~Opened() { engine_.shutdown(); }
+  // `made` gives the engine, told what to call when a read is done.
+  template <class F>
+  Opened(Napi::Env env, const F& made);
+  ~Opened() { engine_->shutdown(); }
   Opened(const Opened&) = delete;
   Opened& operator=(const Opened&) = delete;
 
   Napi::Object face() const { return face_.Value(); }
   // Called while the environment goes: nothing may reach it any more.
-  void shutdown() { engine_.shutdown(); }
+  void shutdown() { engine_->shutdown(); }
 
   Napi::Value alloc(const Napi::CallbackInfo&);
   Napi::Value free(const Napi::CallbackInfo&);
@@ -66,7 +69,7 @@ class Opened {
   std::vector<std::unique_ptr<PendingRead>> pending_;
   std::mutex mutex_;
   std::vector<Read*> finished_;  // guarded by mutex_
-  Engine engine_;
+  std::unique_ptr<Engine> engine_;
 };
 
 // A call as it lies in the mailbox: [kernel, inputs, outputs, ints, floats, then the entries of each but the floats].
@@ -91,7 +94,7 @@ Napi::Value guarded(Napi::Env env, const F& body) {
   } catch (const Napi::Error&) {
     throw;
   } catch (const std::bad_alloc&) {
-    throw Napi::Error::New(env, "cpu: out of memory");
+    throw Napi::Error::New(env, "out of memory");
   } catch (const std::exception& error) {
     throw Napi::Error::New(env, error.what());
   }
@@ -102,8 +105,8 @@ Napi::Value call(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] { return (static_cast<Opened*>(info.Data())->*method)(info); });
 }
 
-Opened::Opened(Napi::Env env, const std::string& isa, int threads)
-    : env_(env), engine_(isa, threads > 0 ? threads : available_cores(), [this](Read* read) { finished(read); }) {
+template <class F>
+Opened::Opened(Napi::Env env, const F& made) : env_(env), engine_(made([this](Read* read) { finished(read); })) {
   Napi::Object face = Napi::Object::New(env_);
   Napi::Int32Array ints = Napi::Int32Array::New(env_, kMailInts);
   Napi::Float64Array floats = Napi::Float64Array::New(env_, kMailFloats);
@@ -111,11 +114,11 @@ Opened::Opened(Napi::Env env, const std::string& isa, int threads)
   floats_ = floats.Data();
   face["ints"] = ints;
   face["floats"] = floats;
-  face["isa"] = engine_.kernels().isa;
-  face["threads"] = engine_.threads();
+  face["isa"] = engine_->kernels().isa;
+  face["threads"] = engine_->threads();
   Napi::Object kernels = Napi::Object::New(env_);
   int index = 0;
-  for (const KernelEntry& entry : engine_.kernels().kernels) {
+  for (const KernelEntry& entry : engine_->kernels().kernels) {
     Napi::Object kernel = Napi::Object::New(env_);
     kernel["index"] = index++;
     kernel["info"] = entry.info;
@@ -143,7 +146,7 @@ Opened::Opened(Napi::Env env, const std::string& isa, int threads)
 }
 
 void Opened::report_memory() {
-  const int64_t change = static_cast<int64_t>(engine_.held_bytes()) - reported_;
+  const int64_t change = static_cast<int64_t>(engine_->held_bytes()) - reported_;
   if (change < kMemoryStep && change > -kMemoryStep) return;
   reported_ += change;
   Napi::MemoryManagement::AdjustExternalMemory(env_, change);
@@ -152,21 +155,21 @@ void Opened::report_memory() {
 // Mailbox: floats[0] elements, ints[0] dtype; leaves the handle in ints[0].
 Napi::Value Opened::alloc(const Napi::CallbackInfo&) {
   if (!(floats_[0] >= 0 && floats_[0] < 9e15)) throw std::bad_alloc();
-  ints_[0] = engine_.alloc(static_cast<size_t>(floats_[0]), static_cast<DType>(ints_[0]));
+  ints_[0] = engine_->alloc(static_cast<size_t>(floats_[0]), static_cast<DType>(ints_[0]));
   report_memory();
   return {};
 }
 
 // Mailbox: ints[0] handle.
 Napi::Value Opened::free(const Napi::CallbackInfo&) {
-  engine_.free(ints_[0]);
+  engine_->free(ints_[0]);
   return {};
 }
 
 Napi::Value Opened::run(const Napi::CallbackInfo&) {
   Call call;
   parse(ints_, floats_, &call);
-  engine_.run(call);
+  engine_->run(call);
   return {};
 }
 
@@ -175,13 +178,14 @@ void* Opened::data_of(const Napi::Value& value, int32_t buffer) const {
   size_t length;
   void* data;
   if (napi_get_typedarray_info(env_, value, &type, &length, &data, nullptr, nullptr) != napi_ok)
-    throw Napi::TypeError::New(env_, "cpu: data must be a typed array");
-  const bool right = type == (engine_.dtype(buffer) == F32 ? napi_float32_array : napi_int32_array);
-  const size_t elements = engine_.elements(buffer);
+    throw Napi::TypeError::New(env_, engine_->name() + std::string(": data must be a typed array"));
+  const bool right = type == (engine_->dtype(buffer) == F32 ? napi_float32_array : napi_int32_array);
+  const size_t elements = engine_->elements(buffer);
   if (!right || length != elements) {
-    throw Napi::RangeError::New(env_, std::string("cpu: data must be ") + std::to_string(elements) +
-                                          (engine_.dtype(buffer) == F32 ? " float32" : " int32") + " elements but is " +
-                                          std::to_string(length) + (right ? "" : " of another type"));
+    throw Napi::RangeError::New(env_, engine_->name() + std::string(": data must be ") + std::to_string(elements) +
+                                          (engine_->dtype(buffer) == F32 ? " float32" : " int32") +
+                                          " elements but is " + std::to_string(length) +
+                                          (right ? "" : " of another type"));
   }
   return data;
 }
@@ -189,18 +193,18 @@ void* Opened::data_of(const Napi::Value& value, int32_t buffer) const {
 // write(buffer, data)
 Napi::Value Opened::write(const Napi::CallbackInfo& info) {
   const int32_t buffer = info[0].As<Napi::Number>().Int32Value();
-  engine_.write(buffer, data_of(info[1], buffer));
+  engine_->write(buffer, data_of(info[1], buffer));
   return {};
 }
 
 // read(buffer, into): undefined if `into` is filled, else a promise of it.
 Napi::Value Opened::read(const Napi::CallbackInfo& info) {
-  if (engine_.idle()) return read_sync(info);
+  if (engine_->idle()) return read_sync(info);
   const int32_t buffer = info[0].As<Napi::Number>().Int32Value();
   void* into = data_of(info[1], buffer);
   auto pending = std::make_unique<PendingRead>(env_, info[1].As<Napi::TypedArray>());
   pending->into = into;
-  engine_.read(buffer, pending.get());
+  engine_->read(buffer, pending.get());
   if (pending_.empty()) notify_.Ref(env_);
   const Napi::Value promise = pending->promise.Promise();
   pending_.push_back(std::move(pending));
@@ -242,7 +246,7 @@ Napi::Value Opened::read_sync(const Napi::CallbackInfo& info) {
   const int32_t buffer = info[0].As<Napi::Number>().Int32Value();
   Read read;
   read.into = data_of(info[1], buffer);
-  engine_.read_now(buffer, &read);
+  engine_->read_now(buffer, &read);
   if (!read.error.empty()) throw Napi::Error::New(env_, read.error);
   return {};
 }
@@ -258,7 +262,7 @@ Napi::Value Opened::compile(const Napi::CallbackInfo& info) {
     floats += call.float_count;
     calls.push_back(call);
   }
-  return Napi::Number::New(env_, engine_.compile(calls));
+  return Napi::Number::New(env_, engine_->compile(calls));
 }
 
 // replay(program, input, data, output, into)
@@ -269,31 +273,31 @@ Napi::Value Opened::replay(const Napi::CallbackInfo& info) {
   const void* data = data_of(info[2], input);
   Read read;
   read.into = data_of(info[4], output);
-  engine_.replay(program, input, data, output, &read);
+  engine_->replay(program, input, data, output, &read);
   if (!read.error.empty()) throw Napi::Error::New(env_, read.error);
   return {};
 }
 
 Napi::Value Opened::release(const Napi::CallbackInfo& info) {
-  engine_.release(info[0].As<Napi::Number>().Int32Value());
+  engine_->release(info[0].As<Napi::Number>().Int32Value());
   return {};
 }
 
 // Mailbox: leaves the number of live buffers in floats[0] and their bytes in floats[1].
 Napi::Value Opened::memory(const Napi::CallbackInfo&) {
-  floats_[0] = static_cast<double>(engine_.buffer_count());
-  floats_[1] = static_cast<double>(engine_.buffer_bytes());
+  floats_[0] = static_cast<double>(engine_->buffer_count());
+  floats_[1] = static_cast<double>(engine_->buffer_bytes());
   return {};
 }
 
 Napi::Value Opened::set_threads(const Napi::CallbackInfo& info) {
-  engine_.set_threads(info[0].As<Napi::Number>().Int32Value());
+  engine_->set_threads(info[0].As<Napi::Number>().Int32Value());
   return {};
 }
 
 // profile(on): Float64Array of ns: on the owner's thread, waited, then for each kernel the number of its calls and ns.
 Napi::Value Opened::profile(const Napi::CallbackInfo& info) {
-  const Profile taken = engine_.profile(info[0].As<Napi::Boolean>());
+  const Profile taken = engine_->profile(info[0].As<Napi::Boolean>());
   Napi::Float64Array result = Napi::Float64Array::New(env_, 2 + 2 * taken.kernels.size());
   size_t at = 0;
   result[at++] = taken.owner_ns;
@@ -310,11 +314,11 @@ struct Addon {
   std::vector<std::unique_ptr<Opened>> devices;
 };
 
-// open(isa: string, threads: number): a device as an object of functions. "" and 0 choose.
-Napi::Value open(const Napi::CallbackInfo& info) {
+// The device as an object of functions.
+template <class F>
+Napi::Value opened(const Napi::CallbackInfo& info, const F& made) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    auto device = std::make_unique<Opened>(info.Env(), info[0].As<Napi::String>().Utf8Value(),
-                                           info[1].As<Napi::Number>().Int32Value());
+    auto device = std::make_unique<Opened>(info.Env(), made);
     // After the thread-safe function, so that this hook is called before it goes.
     info.Env().AddCleanupHook([](Opened* opened) { opened->shutdown(); }, device.get());
     const Napi::Object face = device->face();
@@ -323,10 +327,54 @@ Napi::Value open(const Napi::CallbackInfo& info) {
   });
 }
 
+// open(isa: string, threads: number): the processor. "" and 0 choose.
+Napi::Value open(const Napi::CallbackInfo& info) {
+  const std::string isa = info[0].As<Napi::String>().Utf8Value();
+  const int threads = info[1].As<Napi::Number>().Int32Value();
+  return opened(info, [&](std::function<void(Read*)> finished) {
+    return std::make_unique<Engine>(isa, threads > 0 ? threads : available_cores(), std::move(finished));
+  });
+}
+
+// openCuda(path of the library, device: number): a GPU.
+Napi::Value open_gpu(const Napi::CallbackInfo& info) {
+  const std::string path = info[0].As<Napi::String>().Utf8Value();
+  const int device = info[1].As<Napi::Number>().Int32Value();
+  return opened(info, [&](std::function<void(Read*)> finished) {
+    return std::make_unique<Engine>(open_cuda(cuda_library(path), device), std::move(finished));
+  });
+}
+
+// cudaInfo(path of the library, device: number): what there is.
+Napi::Value gpu_info(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const CudaApi& api = cuda_library(info[0].As<Napi::String>().Utf8Value());
+    Message why = {};
+    const int device = info[1].As<Napi::Number>().Int32Value(), count = api.count(&why);
+    CudaInfo found;
+    if (count <= device || !api.info(device, &found, &why))
+      throw std::runtime_error(why.text[0] ? why.text : "there is no such GPU");
+    Napi::Object result = Napi::Object::New(info.Env());
+    const auto version = [](int v) { return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10); };
+    result["gpu"] = found.name;
+    result["gpus"] = count;
+    result["memory"] = static_cast<double>(found.memory);
+    result["free"] = static_cast<double>(found.free);
+    result["capability"] = std::to_string(found.major) + "." + std::to_string(found.minor);
+    result["processors"] = found.processors;
+    result["driver"] = version(found.driver);
+    result["runtime"] = version(found.runtime);
+    result["blas"] = found.blas;
+    return result;
+  });
+}
+
 Napi::Object start(Napi::Env env, Napi::Object exports) {
   auto* addon = new Addon();
   env.SetInstanceData(addon);
   exports["open"] = Napi::Function::New(env, open, "open", addon);
+  exports["openCuda"] = Napi::Function::New(env, open_gpu, "openCuda", addon);
+  exports["cudaInfo"] = Napi::Function::New(env, gpu_info, "cudaInfo", addon);
   Napi::Array isas = Napi::Array::New(env);
   for (const std::string& isa : usable_isas()) isas[isas.Length()] = isa;
   exports["isas"] = isas;

@@ -12,9 +12,9 @@ constexpr int32_t kSlotMask = (1 << kSlotBits) - 1;
 constexpr int32_t kGenerations = 1 << (31 - kSlotBits);
 }  // namespace
 
-void release_packed(Buffer* buffer) {
+void Buffers::release_packed(Buffer* buffer) {
   for (Packed& packed : buffer->packed) {
-    if (packed.data) free_block({packed.data, packed.floats * sizeof(float)});
+    if (packed.data) source_.free({packed.data, packed.floats * sizeof(float)});
     packed = {};
   }
 }
@@ -22,7 +22,7 @@ void release_packed(Buffer* buffer) {
 Buffers::~Buffers() {
   for (auto& holding : holdings_) {
     release_packed(holding.get());
-    if (holding->block.data) free_block(holding->block);
+    if (holding->block.data) source_.free(holding->block);
   }
 }
 
@@ -59,13 +59,14 @@ Holding* Buffers::at(int32_t handle) const {
   const size_t index = handle & kSlotMask;
   Holding* holding = index < slots_.size() ? slots_[index].holding : nullptr;
   if (!holding || holding->handle != handle)
-    throw std::runtime_error("cpu: buffer " + std::to_string(handle) + " does not exist or was freed");
+    throw std::runtime_error(std::string(device_) + ": buffer " + std::to_string(handle) +
+                             " does not exist or was freed");
   return holding;
 }
 
 void Buffers::free(int32_t handle, uint64_t published, uint64_t done) {
   Holding* holding = at(handle);
-  if (!holding) throw std::runtime_error("cpu: buffer 0 cannot be freed");
+  if (!holding) throw std::runtime_error(std::string(device_) + ": buffer 0 cannot be freed");
   const int32_t index = handle & kSlotMask;
   Slot& slot = slots_[index];
   slot.holding = nullptr;

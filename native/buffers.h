@@ -19,7 +19,10 @@ struct Holding : Buffer {
 
 class Buffers {
  public:
-  Buffers() { slots_.push_back({}); }
+  // `device` names it in errors.
+  Buffers(BlockSource& source, const char* device) : source_(source), device_(device), blocks_(source) {
+    slots_.push_back({});
+  }
   ~Buffers();
   Buffers(const Buffers&) = delete;
   Buffers& operator=(const Buffers&) = delete;
@@ -49,9 +52,13 @@ class Buffers {
     uint64_t position;
   };
 
+  // Frees what kernels packed from a buffer.
+  void release_packed(Buffer* buffer);
   void retire(Holding* buffer, uint64_t published, uint64_t done);
   void recycle(uint64_t done);
 
+  BlockSource& source_;
+  const char* device_;
   BlockCache blocks_;
   std::vector<Slot> slots_;
   std::vector<int32_t> free_slots_;
@@ -61,8 +68,5 @@ class Buffers {
   size_t count_ = 0;
   size_t bytes_ = 0;
 };
-
-// Frees what kernels packed from a buffer.
-void release_packed(Buffer* buffer);
 
 }  // namespace throughtime

@@ -2,7 +2,7 @@
 
 #include <stdexcept>
 
-#include "buffers.h"
+#include "packed_place.h"
 
 namespace throughtime {
 
@@ -18,27 +18,12 @@ void barrier(Device* device) { cpu(device).pool->barrier(); }
 void* scratch(Device* device, size_t bytes) { return cpu(device).scratch_memory->take(bytes); }
 void fail(Device*, const char* message) { throw std::runtime_error(message); }
 
-// The entry of this key, else an empty one, else the one that was made from the oldest version.
-Packed* place_for(Buffer* buffer, int64_t key) {
-  Packed* best = buffer->packed;
-  for (Packed& entry : buffer->packed) {
-    if (entry.data && entry.key == key) return &entry;
-    if (best->data && (!entry.data || entry.version < best->version)) best = &entry;
-  }
-  return best;
-}
-
 float* packed(Device*, Buffer* buffer, int64_t key, size_t floats, bool* fresh) {
-  Packed* place = place_for(buffer, key);
-  const bool fits = place->data && place->key == key && place->floats >= floats;
-  *fresh = !fits || place->version != buffer->version;
-  if (!fits) {
-    const Block block = allocate_block(floats * sizeof(float));
-    if (place->data) free_block({place->data, place->floats * sizeof(float)});
-    *place = {0, key, static_cast<float*>(block.data), floats};
-  }
-  place->version = buffer->version;
-  return place->data;
+  return packed_for(
+      buffer, key, floats, fresh, [](size_t bytes) { return allocate_block(bytes).data; },
+      [](void* memory, size_t bytes) {
+        free_block({memory, bytes});
+      });
 }
 
 unsigned features() {

@@ -48,9 +48,21 @@ struct Engine::ReadCommand : Command {
 Engine::Engine(const std::string& isa, int threads, std::function<void(Read*)> finished)
     : kernels_(cpu_kernels(isa)),
       finished_(std::move(finished)),
+      buffers_(host_memory(), "cpu"),
       pool_(threads),
       costs_(kCosts),
       budget_(kBudget),
+      queue_(this) {
+  device_ = lend(&pool_, &scratch_);
+}
+
+Engine::Engine(std::unique_ptr<Machine> machine, std::function<void(Read*)> finished)
+    : machine_(std::move(machine)),
+      kernels_(machine_->kernels()),
+      finished_(std::move(finished)),
+      buffers_(*machine_, machine_->name()),
+      pool_(1),
+      costs_(kCosts),
       queue_(this) {
   device_ = lend(&pool_, &scratch_);
 }
@@ -104,7 +116,7 @@ size_t Engine::bytes_of(const Call& call) {
 
 void Engine::fill(KernelCommand* command, const Call& call) const {
   if (call.kernel < 0 || static_cast<size_t>(call.kernel) >= kernels_.kernels.size())
-    throw std::runtime_error("cpu: there is no kernel " + std::to_string(call.kernel));
+    throw std::runtime_error(std::string(name()) + ": there is no kernel " + std::to_string(call.kernel));
   Buffer** in = reinterpret_cast<Buffer**>(command + 1);
   Buffer** out = in + call.input_count;
   double* floats = reinterpret_cast<double*>(out + call.output_count);
@@ -140,11 +152,11 @@ uint64_t Engine::key_of(const Call& call, const KernelCommand& command) const {
 
 void Engine::run(const Call& call) {
   const size_t bytes = bytes_of(call);
-  if (bytes > Queue::kLargest) throw std::runtime_error("cpu: a call has too many arguments");
+  if (bytes > Queue::kLargest) throw std::runtime_error(std::string(name()) + ": a call has too many arguments");
   auto* command = static_cast<KernelCommand*>(queue_.reserve(bytes));
   fill(command, call);
   command->key = key_of(call, *command);
-  if (budget_ > 0 && queue_.idle() && expected(command->key, 2 * kInline) <= kInline) {
+  if (!machine_ && budget_ > 0 && queue_.idle() && expected(command->key, 2 * kInline) <= kInline) {
     budget_ -= execute_timed(*command);
     return;
   }
@@ -183,7 +195,11 @@ void Engine::execute(KernelCommand& command) {
   const bool profiled = !profile_.kernels.empty();
   const double start = profiled ? now() : 0;
   try {
-    command.kernel->run(command.args, &device_);
+    if (machine_)
+      machine_->run(*command.kernel, command.args);
+    else
+      command.kernel->run(command.args, &device_);
+    if (machine_ && profiled) machine_->wait();
   } catch (const std::exception& error) {
     failure_ = std::string(command.kernel->name) + ": " + error.what();
   }
@@ -210,11 +226,7 @@ void Engine::run_kernel(void* self, Command* command) {
 void Engine::write(int32_t buffer, const void* data) {
   Holding* target = buffers_.at(buffer);
   const size_t bytes = target->elements * 4;
-  if (queue_.idle()) {
-    std::memcpy(target->data, data, bytes);
-    target->version++;
-    return;
-  }
+  if (queue_.idle()) return copy_in(target, data);
   const bool inside = bytes <= 4096;
   void* staged = inside ? nullptr : std::malloc(bytes);
   if (!inside && !staged) throw std::bad_alloc();
@@ -228,17 +240,38 @@ void Engine::write(int32_t buffer, const void* data) {
 
 void Engine::run_write(void* self, Command* command) {
   const auto& write = *static_cast<WriteCommand*>(command);
-  if (!static_cast<Engine*>(self)->queue_.stopping()) {
-    std::memcpy(write.target->data, write.staged ? write.staged : &write + 1, write.target->elements * 4);
-    write.target->version++;
+  Engine& engine = *static_cast<Engine*>(self);
+  if (!engine.queue_.stopping()) {
+    try {
+      engine.copy_in(write.target, write.staged ? write.staged : &write + 1);
+    } catch (const std::exception& error) {
+      engine.failure_ = error.what();
+    }
   }
   std::free(write.staged);
+}
+
+void Engine::copy_in(Holding* target, const void* data) {
+  if (machine_)
+    machine_->write(target->data, data, target->elements * 4);
+  else
+    std::memcpy(target->data, data, target->elements * 4);
+  target->version++;
 }
 
 void Engine::copy_out(const Holding& source, Read* read) {
   read->error.swap(failure_);
   failure_.clear();
-  if (read->error.empty()) std::memcpy(read->into, source.data, source.elements * 4);
+  if (!read->error.empty()) return;
+  if (!machine_) {
+    std::memcpy(read->into, source.data, source.elements * 4);
+    return;
+  }
+  try {
+    machine_->read(read->into, source.data, source.elements * 4);
+  } catch (const std::exception& error) {
+    read->error = error.what();
+  }
 }
 
 void Engine::read(int32_t buffer, Read* read) {
@@ -274,6 +307,7 @@ void Engine::wait_for_queue() {
 
 Profile Engine::profile(bool on) {
   queue_.drain();
+  if (machine_) machine_->wait();
   Profile taken;
   std::swap(taken, profile_);
   if (on) profile_.kernels.resize(kernels_.kernels.size());
@@ -303,7 +337,7 @@ int Engine::compile(const std::vector<Call>& calls) {
 
 Engine::Program& Engine::program_at(int program) const {
   if (program < 0 || static_cast<size_t>(program) >= programs_.size() || !programs_[program])
-    throw std::runtime_error("cpu: there is no program " + std::to_string(program));
+    throw std::runtime_error(std::string(name()) + ": there is no program " + std::to_string(program));
   return *programs_[program];
 }
 
@@ -313,8 +347,7 @@ void Engine::replay(int program, int32_t input, const void* data, int32_t output
   const Holding* source = buffers_.at(output);
   queue_.drain();
   budget_ = kBudget;
-  std::memcpy(target->data, data, target->elements * 4);
-  target->version++;
+  copy_in(target, data);
   run_program(calls);
   copy_out(*source, read);
 }

@@ -1,4 +1,4 @@
-// The CPU device: buffers, one queue of commands in order, threads for parallel regions, programs.
+// A device: buffers, one queue of commands in order, programs; of the processor also threads for parallel regions.
 //
 // Everything here is called by one thread, the owner. A command runs on the queue's thread, or on the owner's while
 // the queue is idle; never both at a time, so the state that commands touch needs no lock.
@@ -13,6 +13,7 @@
 
 #include "buffers.h"
 #include "device.h"
+#include "machine.h"
 #include "pace.h"
 #include "queue.h"
 #include "registry.h"
@@ -50,8 +51,10 @@ class Engine {
  public:
   // `finished` is called on the queue's thread when a Read that was queued is done.
   Engine(const std::string& isa, int threads, std::function<void(Read*)> finished);
+  Engine(std::unique_ptr<Machine> machine, std::function<void(Read*)> finished);
   ~Engine();
 
+  const char* name() const { return machine_ ? machine_->name() : "cpu"; }
   const KernelSet& kernels() const { return kernels_; }
   int threads() const { return pool_.threads(); }
   void set_threads(int threads);
@@ -119,6 +122,7 @@ class Engine {
   float execute_timed(KernelCommand& command);
   // Runs the commands of a program on as many threads as have proved faster.
   void run_program(Program& program);
+  void copy_in(Holding* target, const void* data);
   void copy_out(const Holding& source, Read* read);
   void wait_for_queue();
 
@@ -128,6 +132,7 @@ class Engine {
 
   static constexpr size_t kCosts = 1024;
 
+  std::unique_ptr<Machine> machine_;  // null: the processor
   KernelSet kernels_;
   std::function<void(Read*)> finished_;
   Buffers buffers_;

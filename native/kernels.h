@@ -66,7 +66,7 @@ struct Device {
   // The arrangement `key` of a buffer, room for `floats`; *fresh tells whether the caller must fill it.
   float* (*packed)(Device*, Buffer*, int64_t key, size_t floats, bool* fresh);
   // Ends the kernel with an error that the next read reports; does not return. Outside a region only.
-  [[noreturn]] void (*fail)(Device*, const char* message);
+  void (*fail)(Device*, const char* message) __attribute__((noreturn));
   unsigned features = 0;  // CpuFeature of this processor
 };
 

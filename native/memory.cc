@@ -112,6 +112,15 @@ void free_block(Block block) {
 #endif
 }
 
+BlockSource& host_memory() {
+  struct Host : BlockSource {
+    Block allocate(size_t bytes) override { return allocate_block(bytes); }
+    void free(Block block) override { free_block(block); }
+  };
+  static Host* host = new Host();
+  return *host;
+}
+
 BlockCache::~BlockCache() {
   while (cached_ > 0) release(take_largest());
 }
@@ -134,7 +143,7 @@ Block BlockCache::grow(size_t bytes) {
   if (bytes > size_t{1} << 48) throw std::bad_alloc();
   size_t rounded;
   class_of(bytes, &rounded);
-  const Block block = allocate_block(rounded);
+  const Block block = source_.allocate(rounded);
   held_ += block.bytes;
   return block;
 }
@@ -158,7 +167,7 @@ Block BlockCache::take_largest() {
 
 void BlockCache::release(Block block) {
   held_ -= block.bytes;
-  free_block(block);
+  source_.free(block);
 }
 
 Scratch::~Scratch() {

@@ -32,9 +32,11 @@ function find(path) {
   }
 }
 
+/** An nvcc that does not get on with the compiler must not cost the processor's kernels: then it is left out. */
 function withCmake() {
   const script = find("cmake-js/bin/cmake-js");
-  return script !== null && run(script, ["build", "--log-level", "error", "--parallel", String(availableParallelism())]);
+  const build = ["build", "--log-level", "error", "--parallel", String(availableParallelism())];
+  return script !== null && (run(script, build) || run(script, [...build, "--CDTHROUGHTIME_CUDA=OFF"]));
 }
 
 function withNodeGyp() {

@@ -16,7 +16,7 @@ function sh(command, args, env = {}) {
 /** Builds the named tests in a folder of their own and runs them. */
 function check(name, tests, options) {
   const folder = join(root, "build", name);
-  options = ["-DTHROUGHTIME_TESTS=ON", "-DTHROUGHTIME_BASE_ONLY=ON", ...options];
+  options = ["-DTHROUGHTIME_TESTS=ON", "-DTHROUGHTIME_BASE_ONLY=ON", "-DTHROUGHTIME_CUDA=OFF", ...options];
   sh("cmake", ["-S", root, "-B", folder, "--log-level=ERROR", ...options]);
   sh("cmake", ["--build", folder, "--parallel", String(availableParallelism()), "--target", ...tests]);
   sh("ctest", ["--test-dir", folder, "--output-on-failure", "--tests-regex", tests.join("|")]);
@@ -30,7 +30,7 @@ if (process.argv.includes("--sanitize")) {
   check("arm64", ["engine_test", "gemm_sweep_base"], [`-DCMAKE_TOOLCHAIN_FILE=${join(root, "scripts", "aarch64-linux-gnu.cmake")}`]);
 } else if (process.argv.includes("--wide")) {
   const folder = join(root, "build", "wide");
-  sh("npx", ["cmake-js", "build", "--log-level", "error", "--out", join(folder, "build"), "--CDTHROUGHTIME_EMULATE_AVX512=ON"]);
+  sh("npx", ["cmake-js", "build", "--log-level", "error", "--out", join(folder, "build"), "--CDTHROUGHTIME_EMULATE_AVX512=ON", "--CDTHROUGHTIME_CUDA=OFF"]);
   sh("npx", ["vitest", "run", "test/ops-parity.test.ts", "test/native.test.ts"], {
     THROUGHTIME_PREBUILD: folder,
     THROUGHTIME_ISA: "avx512",

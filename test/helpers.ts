@@ -1,5 +1,5 @@
 import type { Backend, TypedArray } from "../src/backend/backend.js";
-import { openNative, type NativeBackend } from "../src/backend/native.js";
+import { openCuda, openNative, type NativeBackend } from "../src/backend/native.js";
 import { device, tensor, type DeviceName, type Tensor } from "../src/index.js";
 import { apply, applyFused, applyOn } from "../src/tensor/apply.js";
 import { definedFused, definedOps, size, type Case, type CaseInput, type MaybeTensor } from "../src/tensor/op.js";
@@ -8,13 +8,24 @@ import { words } from "../src/tensor/philox.js";
 /** Whether the native kernels are there; without them everything that compares with them is skipped, aloud. */
 export const nativeAvailable = device.info().devices.some(({ name, available }) => name === "cpu" && available);
 
-/** The devices of this machine: `reference`, and `cpu` where the addon loads. */
+const available = (name: DeviceName) => device.info().devices.some((info) => info.name === name && info.available);
+
+/** Whether the tests are for CUDA alone: a GPU, or its emulation. */
+export const cudaUnderTest = process.env.THROUGHTIME_TEST === "cuda";
+if (cudaUnderTest && !available("cuda")) throw new Error(device.info().devices.find(({ name }) => name === "cuda")!.reason);
+
+/** The native device that is held to the reference. */
+export const nativeUnderTest: DeviceName = cudaUnderTest ? "cuda" : "cpu";
+
+/** The devices of this machine: `reference`, and `cpu` where the addon loads; or `cuda` if the tests are for that. */
 export function devicesUnderTest(): DeviceName[] {
+  if (cudaUnderTest) return ["cuda"];
   return nativeAvailable ? ["reference", "cpu"] : ["reference"];
 }
 
-/** A native device of its own for each instruction set of this processor. */
+/** A native device of its own for each instruction set of this processor; or the GPU. */
 export function nativeBackends(threads: number): { readonly isa: string; readonly backend: NativeBackend }[] {
+  if (cudaUnderTest) return [{ isa: "cuda", backend: openCuda() }];
   if (!nativeAvailable) return [];
   return ["base", "avx2", "avx512", "neon"].flatMap((isa) => {
     try {

@@ -5,7 +5,7 @@ import { empty } from "../src/tensor/tensor.js";
 import { devicesUnderTest, nativeAvailable, sameBits, weightsLike } from "./helpers.js";
 import { possible, randomised, structures, type Variant } from "./recurrentVariants.js";
 
-const on = { cpu: "float32", reference: "float64" } as const;
+const on = { cpu: "float32", cuda: "float32", reference: "float64" } as const;
 type Name = keyof typeof on;
 const placeOf = (name: Name) => ({ device: device(name), dtype: on[name] });
 

@@ -25,7 +25,7 @@ const corners: Readonly<Record<string, Corner>> = {
   "from the end, update mask": { options: { reverse: true }, update: true, state: true },
 };
 
-const on = { cpu: "float32", reference: "float64" } as const;
+const on = { cpu: "float32", cuda: "float32", reference: "float64" } as const;
 type Name = keyof typeof on;
 
 /** Outputs, states and gradients of a layer, by name; weighted so that each output counts differently. */

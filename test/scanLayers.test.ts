@@ -16,6 +16,7 @@ import {
   zeros,
   type ScanState,
   type Tensor,
+  type DeviceName,
 } from "../src/index.js";
 import { caseValues, devicesUnderTest } from "./helpers.js";
 import { scanVariants, type Where } from "./scanVariants.js";
@@ -25,7 +26,7 @@ import { scanVariants, type Where } from "./scanVariants.js";
 const [N, T, I] = [3, 11, 6];
 const lengths = [7, 0, 11];
 
-const whereOf = (name: "reference" | "cpu"): Where => ({
+const whereOf = (name: DeviceName): Where => ({
   device: device(name),
   dtype: name === "reference" ? "float64" : "float32",
   generator: new Generator(7),

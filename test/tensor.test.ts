@@ -40,6 +40,7 @@ import {
   type TensorOptions,
   uniform,
   zeros,
+  type DeviceName,
 } from "../src/index.js";
 import { devicesUnderTest, nativeAvailable } from "./helpers.js";
 
@@ -378,7 +379,7 @@ describe.each(devicesUnderTest())("on %s", (name) => {
 });
 
 test("draws are the same on every device", () => {
-  const draw = (name: "reference" | "cpu") =>
+  const draw = (name: DeviceName) =>
     [
       uniform([9], { device: device(name), generator: new Generator(3) }),
       normal([9], { device: device(name), generator: new Generator(3) }),

@@ -16,6 +16,21 @@ export interface BackendInfo {
   readonly isa?: string;
   /** As many as were asked for; of those no more run at a time than there are cores. */
   readonly threads?: number;
+  /** Of a GPU: its name, and how many there are. */
+  readonly gpu?: string;
+  readonly gpus?: number;
+  /** Bytes the GPU has, and how many of them no process uses. */
+  readonly memory?: number;
+  readonly free?: number;
+  /** Compute capability, such as `9.0`. */
+  readonly capability?: string;
+  /** Streaming multiprocessors. */
+  readonly processors?: number;
+  /** The CUDA version that the driver knows, and the one the kernels were built with. */
+  readonly driver?: string;
+  readonly runtime?: string;
+  /** The cuBLASLt that takes large products, or why none does. */
+  readonly blas?: string;
 }
 
 /** One kernel call: buffers are handles, 0 stands for an absent optional argument. */

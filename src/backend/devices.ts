@@ -1,9 +1,9 @@
 import type { Backend, BackendInfo } from "./backend.js";
-import { loadNative, nativeInfo, NativeBackend } from "./native.js";
+import { cudaInfo, loadCuda, loadNative, nativeInfo, NativeBackend } from "./native.js";
 import { profile, type Profile } from "./profile.js";
 import { ReferenceBackend } from "./reference.js";
 
-export type DeviceName = "cpu" | "reference";
+export type DeviceName = "cpu" | "cuda" | "reference";
 
 const opened = new Map<DeviceName, Backend>();
 let chosen: Backend | null = null;
@@ -12,8 +12,9 @@ function open(name: DeviceName): Backend {
   let backend = opened.get(name);
   if (!backend) {
     if (name === "cpu") backend = loadNative();
+    else if (name === "cuda") backend = loadCuda();
     else if (name === "reference") backend = new ReferenceBackend();
-    else throw new RangeError(`device: name must be "cpu" or "reference" but is ${JSON.stringify(name)}`);
+    else throw new RangeError(`device: name must be "cpu", "cuda" or "reference" but is ${JSON.stringify(name)}`);
     opened.set(name, backend);
   }
   return backend;
@@ -47,7 +48,7 @@ export const device = Object.assign(get, {
     return profile(get(name), body);
   },
   info(): { readonly default: string; readonly devices: readonly BackendInfo[] } {
-    return { default: get().name, devices: [nativeInfo(), open("reference").info()] };
+    return { default: get().name, devices: [nativeInfo(), cudaInfo(), open("reference").info()] };
   },
 });
 

@@ -1,4 +1,6 @@
+import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { allocate, type Backend, type BackendInfo, type DType, type KernelCall, type KernelTimes, type TypedArray } from "./backend.js";
 
@@ -26,9 +28,11 @@ interface NativeDevice {
 const slotMask = (1 << 22) - 1;
 const dtypes = ["float32", "int32"] as const;
 
-/** The native CPU: one queue of kernel calls with a thread of its own, and a pool of threads under the kernels. */
+/**
+ * A native device: one queue of kernel calls with a thread of its own. Under the kernels there is the processor, with a pool of
+ * threads, or a GPU.
+ */
 export class NativeBackend implements Backend {
-  readonly name = "cpu";
   readonly dtypes = dtypes;
   private readonly lengths: number[] = [];
   private readonly types: DType[] = [];
@@ -38,11 +42,13 @@ export class NativeBackend implements Backend {
   constructor(
     private readonly device: NativeDevice,
     private readonly most = Infinity,
+    readonly name: "cpu" | "cuda" = "cpu",
   ) {
     this.threads = device.threads;
   }
 
   info(): BackendInfo {
+    if (this.name === "cuda") return cudaInfo();
     return { name: this.name, available: true, isa: this.device.isa, threads: this.threads };
   }
 
@@ -57,7 +63,7 @@ export class NativeBackend implements Backend {
   alloc(length: number, dtype: DType): number {
     const { ints, floats } = this.device;
     const type = (dtypes as readonly DType[]).indexOf(dtype);
-    if (type < 0) throw new TypeError(`cpu: there are no ${dtype} buffers`);
+    if (type < 0) throw new TypeError(`${this.name}: there are no ${dtype} buffers`);
     floats[0] = length;
     ints[0] = type;
     this.device.alloc();
@@ -140,7 +146,7 @@ export class NativeBackend implements Backend {
 
   private index(kernel: string): number {
     const entry = this.device.kernels[kernel];
-    if (!entry) throw new Error(`cpu: there is no kernel ${kernel}`);
+    if (!entry) throw new Error(`${this.name}: there is no kernel ${kernel}`);
     return entry.index;
   }
 
@@ -165,6 +171,8 @@ function encode(into: Int32Array, at: number, kernel: number, { inputs, outputs,
 
 interface Addon {
   open(isa: string, threads: number): NativeDevice;
+  openCuda(library: string, gpu: number): NativeDevice;
+  cudaInfo(library: string, gpu: number): Omit<BackendInfo, "name" | "available">;
   readonly revision?: number;
   /** How many threads this process can run at a time. */
   readonly cores: number;
@@ -174,6 +182,7 @@ interface Addon {
 const revision = 8;
 
 let addon: Addon | null = null;
+let addonPath = "";
 
 function requireAddon(): Addon {
   const require = createRequire(import.meta.url);
@@ -190,6 +199,7 @@ function requireAddon(): Addon {
   const found = require(path) as Addon;
   if (found.revision !== revision)
     throw new Error(`the native addon ${path} belongs to another version; to compile this one's: node ${root}scripts/install.mjs --build`);
+  addonPath = path;
   return found;
 }
 
@@ -238,4 +248,54 @@ export function loadNative(): NativeBackend {
 export function nativeInfo(): BackendInfo {
   loaded ??= load();
   return loaded instanceof Error ? { name: "cpu", available: false, reason: loaded.message.trim() } : loaded.info();
+}
+
+/** The library of CUDA kernels: THROUGHTIME_CUDA, or the file beside the addon. */
+function cudaLibrary(): string {
+  addon ??= requireAddon();
+  const path = process.env.THROUGHTIME_CUDA || join(dirname(addonPath), "throughtime_cuda.so");
+  if (!existsSync(path))
+    throw new Error(
+      process.env.THROUGHTIME_CUDA
+        ? `THROUGHTIME_CUDA: there is no file ${path}`
+        : "the CUDA kernels were not built: this needs nvcc of CUDA 12 or later, and then node scripts/install.mjs --build",
+    );
+  return path;
+}
+
+/** THROUGHTIME_GPU, or the first one. */
+function gpuAsked(): number {
+  const asked = process.env.THROUGHTIME_GPU || "0";
+  if (!/^\d{1,3}$/.test(asked)) throw new RangeError(`THROUGHTIME_GPU: must be the number of a GPU, from 0, but is ${asked}`);
+  return Number(asked);
+}
+
+let cuda: NativeBackend | Error | null = null;
+
+/** The process's GPU. @throws if it cannot be used here, saying why. */
+export function loadCuda(): NativeBackend {
+  try {
+    cuda ??= openCuda();
+  } catch (error) {
+    cuda = error instanceof Error ? error : new Error(String(error));
+  }
+  if (cuda instanceof Error) throw new Error(`the cuda device cannot be used: ${cuda.message}`, { cause: cuda });
+  return cuda;
+}
+
+/** A GPU with a queue of its own. @throws if there is none. */
+export function openCuda(): NativeBackend {
+  const library = cudaLibrary();
+  return new NativeBackend(addon!.openCuda(library, gpuAsked()), 1, "cuda");
+}
+
+/** What there is of a GPU, and if nothing, why; never throws. Takes none of its memory but what the driver needs to tell. */
+export function cudaInfo(): BackendInfo {
+  try {
+    const library = cudaLibrary();
+    if (cuda instanceof Error) throw cuda;
+    return { name: "cuda", available: true, ...addon!.cudaInfo(library, gpuAsked()) };
+  } catch (error) {
+    return { name: "cuda", available: false, reason: (error instanceof Error ? error.message : String(error)).trim() };
+  }
 }

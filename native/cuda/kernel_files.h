@@ -1,0 +1,7 @@
+// The files of CUDA kernels, one line each: X(name of the .cu file). CMake and machine.cu read this list.
+#pragma once
+
+// clang-format off
+#define THROUGHTIME_CUDA_FILES(X) \
+  X(elementwise)
+// clang-format on
