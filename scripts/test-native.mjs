@@ -30,7 +30,16 @@ if (process.argv.includes("--sanitize")) {
   check("arm64", ["engine_test", "gemm_sweep_base"], [`-DCMAKE_TOOLCHAIN_FILE=${join(root, "scripts", "aarch64-linux-gnu.cmake")}`]);
 } else if (process.argv.includes("--wide")) {
   const folder = join(root, "build", "wide");
-  sh("npx", ["cmake-js", "build", "--log-level", "error", "--out", join(folder, "build"), "--CDTHROUGHTIME_EMULATE_AVX512=ON", "--CDTHROUGHTIME_CUDA=OFF"]);
+  sh("npx", [
+    "cmake-js",
+    "build",
+    "--log-level",
+    "error",
+    "--out",
+    join(folder, "build"),
+    "--CDTHROUGHTIME_EMULATE_AVX512=ON",
+    "--CDTHROUGHTIME_CUDA=OFF",
+  ]);
   sh("npx", ["vitest", "run", "test/ops-parity.test.ts", "test/native.test.ts"], {
     THROUGHTIME_PREBUILD: folder,
     THROUGHTIME_ISA: "avx512",
