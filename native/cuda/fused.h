@@ -3,14 +3,12 @@
 // computed (Diamos et al. 2016, "Persistent RNNs"). A team is one block, a cluster that writes into each other's shared
 // memory, or the whole grid, which meets in global memory.
 #pragma once
-#include "device.h"
+#include "tile_product.h"
 
 namespace throughtime {
 
 enum class Team { BLOCK, CLUSTER, GRID };
 
-constexpr int kTile = 8;  // rows that are multiplied at a time
-constexpr int kSweepThreads = 256;
 constexpr int kMostUnits = 64;   // of a block
 constexpr int kFusedStates = 2;  // at most
 
@@ -22,7 +20,7 @@ constexpr bool can_fuse =
 // Places are n * steps + t. Rows of one place and of one kept value are `hidden` apart within a place; G gates.
 struct FusedSweep {
   int64_t n, steps, hidden;
-  bool reverse;
+  bool reverse, bf16;                  // bf16: operands of the recurrent product as bfloat16
   const int32_t* lengths;              // [n]; null: all of `steps`
   const float* weight;                 // [G * hidden][hidden]
   const float* y;                      // [places][hidden]
@@ -50,7 +48,7 @@ struct FusedBackward : FusedSweep {
 struct TeamPlan {
   Team team;
   int blocks;  // of a team
-  int units;   // of a block, a multiple of 4
+  int units;   // of a block, a multiple of 8
   int tiles;   // of rows, of a team
   int teams;
   size_t shared;  // bytes
@@ -64,11 +62,17 @@ struct Exchange {
   const char* kernel;
 };
 
+struct CellSize {
+  int gates, states;
+};
+
 // False where no team can hold the weights. `backward` needs other room in shared memory.
-bool plan_team(Device* device, int gates, int states, int64_t hidden, int64_t n, bool backward, TeamPlan* plan);
+bool plan_team(Device* device, CellSize cell, const FusedSweep& sweep, bool backward, TeamPlan* plan);
 
 // What the grid's blocks meet in, cleared; nothing for other teams.
 Exchange exchange_for(Device* device, const TeamPlan& plan, size_t numbers);
+
+Shape shape_of(const TeamPlan& plan);
 
 namespace {
 
@@ -77,30 +81,24 @@ struct FusedRoom {
   int64_t exchange, partial, own, end;
 };
 
-DEVICE_AND_HOST FusedRoom forward_room(Team team, int gates, int states, int64_t hidden, int units, int tiles) {
+// weights, then X of the tiles (of this step and the next one), partial sums, states
+template <class P>
+DEVICE_AND_HOST FusedRoom forward_room(Team team, const P& product, int states, int units, int tiles) {
   FusedRoom room;
-  room.exchange = hidden * units * gates;
-  room.partial = room.exchange + (team == Team::GRID ? 1 : 2 * tiles) * hidden * kTile;
-  room.own = room.partial + (int64_t)(kSweepThreads / units) * gates * kTile * units;
+  room.exchange = product.weight_floats();
+  room.partial = room.exchange + (team == Team::GRID ? 1 : 2 * tiles) * product.operand_floats();
+  room.own = room.partial + product.partial_floats();
   room.end = room.own + (int64_t)states * tiles * kTile * units;
   return room;
 }
 
-DEVICE_AND_HOST int64_t whole_fours(int64_t n) { return (n + 3) / 4 * 4; }
-
-// The slices that the sum over a block's gates is cut into.
-DEVICE_AND_HOST int gate_slices(int64_t hidden) {
-  const int64_t fours = whole_fours(hidden) / 4;
-  return fours >= kSweepThreads ? 1 : (int)(kSweepThreads / fours);
-}
-
-DEVICE_AND_HOST FusedRoom backward_room(Team team, int gates, int states, int64_t hidden, int units, int tiles,
-                                        int blocks) {
+// weights, then letters from the other blocks, X, partial sums, gradients of states
+template <class P>
+DEVICE_AND_HOST FusedRoom backward_room(Team team, const P& product, int states, int units, int tiles, int blocks) {
   FusedRoom room;
-  const int64_t width = whole_fours(hidden);
-  room.exchange = (int64_t)gates * units * width;
+  room.exchange = product.weight_floats();
   room.partial = room.exchange + (team == Team::GRID ? 0 : (int64_t)2 * tiles * blocks * kTile * units);
-  room.own = room.partial + (int64_t)gate_slices(hidden) * kTile * width + (int64_t)gates * units * kTile;
+  room.own = room.partial + product.operand_floats() + product.partial_floats();
   room.end = room.own + (int64_t)states * tiles * kTile * units;
   return room;
 }

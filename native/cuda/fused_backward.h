@@ -9,29 +9,30 @@
 namespace throughtime {
 namespace {
 
-template <class Cell>
+// A block's part of the work. Its product goes from the gates of its units to h of all units.
+template <class Cell, class Product>
 struct BackwardBlock {
   static constexpr int G = Cell::gates, S = Cell::states, K = Cell::saved, KEPT = K + S - 1;
 
   const FusedBackward& a;
-  const int units, tiles, blocks, slices;
-  const int64_t first_unit, first_row, hidden, width;
-  float *weights, *inbox, *partial, *gates, *own;
+  const int units, tiles, blocks;
+  const int64_t first_unit, first_row, hidden;
+  const Product product;
+  float *weights, *inbox, *gates, *partial, *own;
 
   DEVICE BackwardBlock(const FusedBackward& a, Team team, const TeamPlan& plan, int64_t first_unit, int64_t first_row)
       : a(a),
         units(plan.units),
         tiles(plan.tiles),
         blocks(plan.blocks),
-        slices(gate_slices(a.hidden)),
         first_unit(first_unit),
         first_row(first_row),
         hidden(a.hidden),
-        width(whole_fours(a.hidden)) {
+        product{a.hidden, (int64_t)G * units} {
     float* shared = shared_memory<float>();
-    const FusedRoom room = backward_room(team, G, S, hidden, units, tiles, blocks);
-    weights = shared, inbox = shared + room.exchange, partial = shared + room.partial, own = shared + room.own;
-    gates = own - (int64_t)G * units * kTile;
+    const FusedRoom room = backward_room(team, product, S, units, tiles, blocks);
+    weights = shared, inbox = shared + room.exchange, gates = shared + room.partial, own = shared + room.own;
+    partial = gates + product.operand_floats();
   }
 
   DEVICE int unit(int pair) const { return pair % units; }
@@ -40,12 +41,12 @@ struct BackwardBlock {
   // The gradient of a state before a step, but for what comes through the recurrent product.
   DEVICE float& carry(int s, int tile, int pair) const { return own[(s * tiles + tile) * kTile * units + pair]; }
 
-  // [G * units][width], zero past the last unit
   DEVICE void load_weights() const {
-    for (int64_t i = threadIdx.x; i < (int64_t)G * units * width; i += blockDim.x) {
-      const int64_t k = i % width, u = i / width % units, g = i / width / units;
-      weights[i] = k < hidden && first_unit + u < hidden ? a.weight[(g * hidden + first_unit + u) * hidden + k] : 0.0f;
-    }
+    product.load(weights, [this](int64_t k, int64_t row) {
+      const int64_t u = first_unit + row % units;
+      return u < hidden ? a.weight[(row / units * hidden + u) * hidden + k] : 0.0f;
+    });
+    product.clear(gates);
   }
   DEVICE void load_carries() const {
     for (int tile = 0; tile < tiles; tile++)
@@ -93,32 +94,7 @@ struct BackwardBlock {
       }
 #pragma unroll
       for (int g = 0; g < G; g++)
-        gates[(g * units + unit(pair)) * kTile + row(pair)] = Cell::one_gradient ? dw[g] : dr[g];
-    }
-  }
-
-  // What these gates' gradients make of that of h, of every unit: partial sums [slices][kTile][width].
-  DEVICE void multiply() const {
-    const int64_t fours = width / 4;
-    const int slice = slices == 1 ? 0 : (int)(threadIdx.x / fours);
-    if (slice >= slices) return;
-    for (int64_t four = slices == 1 ? threadIdx.x : threadIdx.x % fours; four < fours; four += kSweepThreads) {
-      float sum[kTile][4];
-#pragma unroll
-      for (int r = 0; r < kTile; r++) sum[r][0] = sum[r][1] = sum[r][2] = sum[r][3] = 0.0f;
-      for (int i = slice; i < G * units; i += slices) {
-        const float4 w = reinterpret_cast<const float4*>(weights + i * width)[four];
-        const float4 low = *reinterpret_cast<const float4*>(gates + i * kTile);
-        const float4 high = *reinterpret_cast<const float4*>(gates + i * kTile + 4);
-        const float z[kTile] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-#pragma unroll
-        for (int r = 0; r < kTile; r++)
-          sum[r][0] += z[r] * w.x, sum[r][1] += z[r] * w.y, sum[r][2] += z[r] * w.z, sum[r][3] += z[r] * w.w;
-      }
-#pragma unroll
-      for (int r = 0; r < kTile; r++)
-        reinterpret_cast<float4*>(partial + (slice * kTile + r) * width)[four] =
-            make_float4(sum[r][0], sum[r][1], sum[r][2], sum[r][3]);
+        product.put(gates, g * units + unit(pair), row(pair), Cell::one_gradient ? dw[g] : dr[g]);
     }
   }
 
@@ -129,7 +105,7 @@ struct BackwardBlock {
       const int64_t k = i % hidden;
       const int r = (int)(i / hidden);
       float sum = 0.0f;
-      for (int slice = 0; slice < slices; slice++) sum += partial[(slice * kTile + r) * width + k];
+      for (int slice = 0; slice < product.slices(); slice++) sum += partial[(slice * kTile + r) * product.width() + k];
       send((int)(k / units), (int)(k % units), r, sum);
     }
   }
@@ -153,9 +129,9 @@ struct BackwardBlock {
   }
 };
 
-template <class Cell, Team Kind>
+template <class Cell, class Product, Team Kind>
 KERNEL void __launch_bounds__(kSweepThreads, 1) sweep_backward(FusedBackward a, TeamPlan plan, Exchange exchange) {
-  using Block = BackwardBlock<Cell>;
+  using Block = BackwardBlock<Cell, Product>;
   const Member<Kind> me(plan.blocks);
   const Block block(a, Kind, plan, (int64_t)me.rank * plan.units, me.team * plan.tiles * kTile);
   const int64_t steps = longest_of(a, block.first_row, (int64_t)plan.tiles * kTile);
@@ -174,7 +150,7 @@ KERNEL void __launch_bounds__(kSweepThreads, 1) sweep_backward(FusedBackward a, 
     for (int tile = 0; tile < plan.tiles; tile++) {
       block.step_cells(tile, step);
       block_sync();
-      block.multiply();
+      block.product.multiply(block.weights, block.gates, block.partial);
       block_sync();
       block.send_sums([&](int to, int unit, int row, float sum) {
         float* place = letter_of(step, tile, to, me.rank) + row * plan.units + unit;
@@ -198,18 +174,23 @@ KERNEL void __launch_bounds__(kSweepThreads, 1) sweep_backward(FusedBackward a, 
   block.finish();
 }
 
+template <class Cell, class Product>
+void launch_backward_with(Device* device, const FusedBackward& a, const TeamPlan& plan) {
+  const size_t letters = (size_t)2 * plan.tiles * plan.blocks * plan.blocks;
+  const Exchange exchange = exchange_for(device, plan, letters * kTile * plan.units);
+  const Shape shape = shape_of(plan);
+  if (plan.team == Team::BLOCK)
+    launch(device, shape, sweep_backward<Cell, Product, Team::BLOCK>, a, plan, exchange);
+  else if (plan.team == Team::CLUSTER)
+    launch(device, shape, sweep_backward<Cell, Product, Team::CLUSTER>, a, plan, exchange);
+  else
+    launch(device, shape, sweep_backward<Cell, Product, Team::GRID>, a, plan, exchange);
+}
+
 template <class Cell>
 void launch_backward(Device* device, const FusedBackward& a, const TeamPlan& plan) {
-  const Exchange exchange =
-      exchange_for(device, plan, (size_t)2 * plan.tiles * plan.blocks * plan.blocks * kTile * plan.units);
-  Shape shape = {dim3((unsigned)(plan.teams * plan.blocks)), dim3(kSweepThreads), plan.shared};
-  if (plan.team == Team::BLOCK) return launch(device, shape, sweep_backward<Cell, Team::BLOCK>, a, plan, exchange);
-  shape.cluster = plan.team == Team::CLUSTER ? plan.blocks : 1;
-  shape.cooperative = plan.team == Team::GRID;
-  if (plan.team == Team::CLUSTER)
-    launch(device, shape, sweep_backward<Cell, Team::CLUSTER>, a, plan, exchange);
-  else
-    launch(device, shape, sweep_backward<Cell, Team::GRID>, a, plan, exchange);
+  a.bf16 ? launch_backward_with<Cell, Bf16Product>(device, a, plan)
+         : launch_backward_with<Cell, FloatProduct>(device, a, plan);
 }
 
 }  // namespace

@@ -8,27 +8,28 @@
 namespace throughtime {
 namespace {
 
-// Numbers of a cell's gates for one unit and step, or a part of their sums over h.
-template <class Cell>
+// A block's part of the work. Its product goes from h of all units to the gates of its own, gate after gate.
+template <class Cell, class Product>
 struct ForwardBlock {
   static constexpr int G = Cell::gates, S = Cell::states, K = Cell::saved, KEPT = K + S - 1;
   static constexpr int PAIRS = kMostUnits * kTile / kSweepThreads;  // (unit, row) of a tile, for a thread
 
   const FusedForward& a;
-  const int units, tiles, slices;
+  const int units, tiles;
   const int64_t first_unit, first_row, hidden;
+  const Product product;
   float *weights, *h, *partial, *own;
 
   DEVICE ForwardBlock(const FusedForward& a, Team team, int units, int tiles, int64_t first_unit, int64_t first_row)
       : a(a),
         units(units),
         tiles(tiles),
-        slices(kSweepThreads / units),
         first_unit(first_unit),
         first_row(first_row),
-        hidden(a.hidden) {
+        hidden(a.hidden),
+        product{(int64_t)G * units, a.hidden} {
     float* shared = shared_memory<float>();
-    const FusedRoom room = forward_room(team, G, S, hidden, units, tiles);
+    const FusedRoom room = forward_room(team, product, S, units, tiles);
     weights = shared, h = shared + room.exchange, partial = shared + room.partial, own = shared + room.own;
   }
 
@@ -38,21 +39,18 @@ struct ForwardBlock {
   DEVICE bool is_unit(int pair) const { return pair < units * kTile && first_unit + unit(pair) < hidden; }
   DEVICE float& state(int s, int tile, int pair) const { return own[(s * tiles + tile) * kTile * units + pair]; }
 
-  // [hidden][units][G], zero past the last unit
   DEVICE void load_weights() const {
-    for (int64_t i = threadIdx.x; i < hidden * units * G; i += blockDim.x) {
-      // neighbouring threads read neighbouring columns
-      const int64_t k = i % hidden, u = i / hidden % units, g = i / hidden / units;
-      weights[(k * units + u) * G + g] =
-          first_unit + u < hidden ? a.weight[(g * hidden + first_unit + u) * hidden + k] : 0.0f;
-    }
+    product.load(weights, [this](int64_t row, int64_t k) {
+      const int64_t u = first_unit + row % units;
+      return u < hidden ? a.weight[(row / units * hidden + u) * hidden + k] : 0.0f;
+    });
   }
 
-  // The initial h of a tile's rows, all units: [hidden][kTile].
+  // The initial h of a tile's rows, all units.
   DEVICE void load_initial(int tile, float* to) const {
     for (int64_t i = threadIdx.x; i < hidden * kTile; i += blockDim.x) {
       const int64_t r = i / hidden, k = i % hidden, n = first_row + tile * kTile + r;
-      to[k * kTile + r] = a.initial[0] && n < a.n ? a.initial[0][n * hidden + k] : 0.0f;
+      product.put(to, k, (int)r, a.initial[0] && n < a.n ? a.initial[0][n * hidden + k] : 0.0f);
     }
   }
   DEVICE void load_states() const {
@@ -62,39 +60,6 @@ struct ForwardBlock {
         for (int s = 0; s < S; s++)
           state(s, tile, pair) = a.initial[s] && n < a.n && u < hidden ? a.initial[s][n * hidden + u] : 0.0f;
       }
-  }
-
-  // This thread's part of U h for one unit and all rows of a tile.
-  DEVICE void multiply(const float* tile_h) const {
-    const int u = threadIdx.x % units, slice = threadIdx.x / units;
-    if (slice >= slices) return;
-    float sum[G][kTile];
-    for (int g = 0; g < G; g++)
-      for (int r = 0; r < kTile; r++) sum[g][r] = 0.0f;
-    for (int64_t k = slice; k < hidden; k += slices) {
-      const float* w = weights + (k * units + u) * G;
-      const float4 low = *reinterpret_cast<const float4*>(tile_h + k * kTile);
-      const float4 high = *reinterpret_cast<const float4*>(tile_h + k * kTile + 4);
-      float wg[G];
-      if constexpr (G == 4) {
-        const float4 four = *reinterpret_cast<const float4*>(w);
-        wg[0] = four.x, wg[1] = four.y, wg[2] = four.z, wg[3] = four.w;
-      } else {
-#pragma unroll
-        for (int g = 0; g < G; g++) wg[g] = w[g];
-      }
-#pragma unroll
-      for (int g = 0; g < G; g++) {
-        sum[g][0] += wg[g] * low.x, sum[g][1] += wg[g] * low.y, sum[g][2] += wg[g] * low.z, sum[g][3] += wg[g] * low.w;
-        sum[g][4] += wg[g] * high.x, sum[g][5] += wg[g] * high.y, sum[g][6] += wg[g] * high.z;
-        sum[g][7] += wg[g] * high.w;
-      }
-    }
-    float* to = partial + (int64_t)slice * G * kTile * units + u;
-#pragma unroll
-    for (int g = 0; g < G; g++)
-#pragma unroll
-      for (int r = 0; r < kTile; r++) to[(g * kTile + r) * units] = sum[g][r];
   }
 
   // W x of this thread's pairs, asked for before the product that they wait for anyway.
@@ -114,6 +79,8 @@ struct ForwardBlock {
   // The cell, for this thread's pairs of a tile. `tell(pair, h)` hands on what the next step multiplies.
   template <class Tell>
   DEVICE void step_cells(int tile, int64_t step, float wx[PAIRS][G], const Tell& tell) const {
+    const int slices = product.slices();
+    const int64_t width = product.width();
 #pragma unroll
     for (int i = 0; i < PAIRS; i++) {
       const int pair = threadIdx.x + i * kSweepThreads;
@@ -125,7 +92,8 @@ struct ForwardBlock {
 #pragma unroll
         for (int g = 0; g < G; g++) {
           float sum = a.bias ? a.bias[g * hidden + u] : 0.0f;
-          for (int slice = 0; slice < slices; slice++) sum += partial[(slice * G + g) * kTile * units + pair];
+          for (int slice = 0; slice < slices; slice++)
+            sum += partial[(slice * kTile + row(pair)) * width + g * units + unit(pair)];
           rh[g] = sum;
         }
 #pragma unroll
@@ -159,22 +127,26 @@ struct ForwardBlock {
   }
 };
 
-template <class Cell, Team Kind>
+template <class Cell, class Product, Team Kind>
 KERNEL void __launch_bounds__(kSweepThreads, 1) sweep_forward(FusedForward a, TeamPlan plan, Exchange exchange) {
-  using Block = ForwardBlock<Cell>;
+  using Block = ForwardBlock<Cell, Product>;
   const Member<Kind> me(plan.blocks);
   const Block block(a, Kind, plan.units, plan.tiles, (int64_t)me.rank * plan.units, me.team * plan.tiles * kTile);
-  const int64_t size = a.hidden * kTile, mine = block.first_unit * kTile;
+  const Product& product = block.product;
+  const int64_t size = product.operand_floats();
   const int64_t steps = longest_of(a, block.first_row, (int64_t)plan.tiles * kTile);
-  const int64_t left = a.hidden - block.first_unit;
-  const int owned = left < 0 ? 0 : left < plan.units ? (int)left : plan.units;
-  block.load_weights();
-  block.load_states();
+  // What the others must be told, in whole eights: past the last unit there is room, and zeros.
+  const int64_t left = whole(a.hidden, 8) - block.first_unit;
+  const int64_t owned = left < 0 ? 0 : left < plan.units ? left : plan.units;
   // h of every unit for a tile at a step. Blocks of a cluster have it all; the grid's fetch it.
   const auto h_at = [&](int64_t step, int tile) { return block.h + ((step % 2) * plan.tiles + tile) * size; };
   const auto told_at = [&](int64_t step, int tile) {
     return exchange.numbers + ((step % 2) * plan.tiles + tile) * size;
   };
+  block.load_weights();
+  block.load_states();
+  for (int i = 0; i < (Kind == Team::GRID ? 1 : 2 * plan.tiles); i++) product.clear(block.h + i * size);
+  block_sync();
   if (Kind != Team::GRID)
     for (int tile = 0; tile < plan.tiles; tile++) block.load_initial(tile, h_at(0, tile));
   if (Kind == Team::CLUSTER) cluster_arrive(), cluster_wait();
@@ -190,42 +162,48 @@ KERNEL void __launch_bounds__(kSweepThreads, 1) sweep_forward(FusedForward a, Te
         if (step == 0)
           block.load_initial(tile, block.h);
         else
-          for (int64_t i = threadIdx.x; i < size / 4; i += blockDim.x)
+          product.for_fours(0, whole(a.hidden, 8), [&](int64_t i) {
             reinterpret_cast<float4*>(block.h)[i] =
                 load_shared_by_grid(reinterpret_cast<const float4*>(told_at(step, tile)) + i);
+          });
         block_sync();
       }
-      block.multiply(h);
+      product.multiply(block.weights, h, block.partial);
       block_sync();
       float* next = Kind == Team::GRID ? told_at(step + 1, tile) : h_at(step + 1, tile);
-      block.step_cells(tile, step, wx,
-                       [&](int pair, float value) { next[mine + block.unit(pair) * kTile + block.row(pair)] = value; });
+      block.step_cells(tile, step, wx, [&](int pair, float value) {
+        product.put(next, block.first_unit + block.unit(pair), block.row(pair), value);
+      });
       if (Kind != Team::BLOCK || tile + 1 < plan.tiles) block_sync();
-      if constexpr (Kind == Team::CLUSTER) {
-        const int fours = owned * kTile / 4;
-        for (int i = threadIdx.x; i < fours * (plan.blocks - 1); i += blockDim.x) {
-          const int other = (me.rank + 1 + i / fours) % plan.blocks;
-          const int64_t at = mine / 4 + i % fours;
-          reinterpret_cast<float4*>(cluster_map(next, other))[at] = reinterpret_cast<float4*>(next)[at];
+      if constexpr (Kind == Team::CLUSTER)
+        for (int by = 1; by < plan.blocks; by++) {
+          float4* there = reinterpret_cast<float4*>(cluster_map(next, (me.rank + by) % plan.blocks));
+          product.for_fours(block.first_unit, owned,
+                            [&](int64_t i) { there[i] = reinterpret_cast<const float4*>(next)[i]; });
         }
-      }
     }
     if (!me.meet(exchange, (unsigned)step + 1)) return;
   }
   block.finish();
 }
 
+template <class Cell, class Product>
+void launch_forward_with(Device* device, const FusedForward& a, const TeamPlan& plan) {
+  const Product product = {(int64_t)Cell::gates * plan.units, a.hidden};
+  const Exchange exchange = exchange_for(device, plan, (size_t)2 * plan.tiles * product.operand_floats());
+  const Shape shape = shape_of(plan);
+  if (plan.team == Team::BLOCK)
+    launch(device, shape, sweep_forward<Cell, Product, Team::BLOCK>, a, plan, exchange);
+  else if (plan.team == Team::CLUSTER)
+    launch(device, shape, sweep_forward<Cell, Product, Team::CLUSTER>, a, plan, exchange);
+  else
+    launch(device, shape, sweep_forward<Cell, Product, Team::GRID>, a, plan, exchange);
+}
+
 template <class Cell>
 void launch_forward(Device* device, const FusedForward& a, const TeamPlan& plan) {
-  const Exchange exchange = exchange_for(device, plan, (size_t)2 * plan.tiles * kTile * a.hidden);
-  Shape shape = {dim3((unsigned)(plan.teams * plan.blocks)), dim3(kSweepThreads), plan.shared};
-  if (plan.team == Team::BLOCK) return launch(device, shape, sweep_forward<Cell, Team::BLOCK>, a, plan, exchange);
-  shape.cluster = plan.team == Team::CLUSTER ? plan.blocks : 1;
-  shape.cooperative = plan.team == Team::GRID;
-  if (plan.team == Team::CLUSTER)
-    launch(device, shape, sweep_forward<Cell, Team::CLUSTER>, a, plan, exchange);
-  else
-    launch(device, shape, sweep_forward<Cell, Team::GRID>, a, plan, exchange);
+  a.bf16 ? launch_forward_with<Cell, Bf16Product>(device, a, plan)
+         : launch_forward_with<Cell, FloatProduct>(device, a, plan);
 }
 
 }  // namespace
