@@ -3,5 +3,17 @@
 
 // clang-format off
 #define THROUGHTIME_CUDA_FILES(X) \
-  X(elementwise)
+  X(elementwise) \
+  X(reduce) \
+  X(movement) \
+  X(sequence) \
+  X(gather) \
+  X(random) \
+  X(softmax) \
+  X(norm) \
+  X(optim) \
+  X(conv) \
+  X(long_conv) \
+  X(matmul) \
+  X(step)
 // clang-format on
