@@ -11,17 +11,9 @@ void matmul(const Args& args, Device* device) {
   const int32_t* ints = args.ints + (precision == FLOAT32);
   const int64_t m = ints[0], n = ints[1], k = ints[2];
   const bool ta = ints[3] != 0, tb = ints[4] != 0;
-  Product p = {m,
-               n,
-               k,
-               data(args.in[0]),
-               ta ? 1 : k,
-               ta ? m : 1,
-               data(args.in[1]),
-               tb ? 1 : n,
-               tb ? k : 1,
-               data(args.out[0]),
-               n};
+  Product p = {
+      m, n, k, data(args.in[0]), ta ? 1 : k, ta ? m : 1, data(args.in[1]), tb ? 1 : n, tb ? k : 1, data(args.out[0]),
+      n};
   p.batch = precision == FLOAT32 ? args.ints[0] : 1;
   p.a_step = m * k, p.b_step = k * n, p.c_step = m * n;
   p.precision = precision;

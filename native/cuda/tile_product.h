@@ -4,6 +4,7 @@
 // The block's threads divide Y, and the sum over k into slices: what each leaves is [slice][kTile][width of m].
 #pragma once
 #include "device.h"
+#include "round.h"
 
 namespace throughtime {
 
@@ -13,13 +14,6 @@ constexpr int kSweepThreads = 256;
 namespace {
 
 DEVICE_AND_HOST int64_t whole(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
-
-// The nearest bfloat16, of two the even one; NaN stays NaN.
-DEVICE uint32_t bf16_bits(float x) {
-  const uint32_t bits = __float_as_uint(x);
-  if (x != x) return 0x7fc0u;
-  return (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-}
 
 // A as [k][width], X as [k][kTile]; a thread has four rows of Y, all columns, and each slices-th k.
 struct FloatProduct {
