@@ -3,6 +3,7 @@
 // computed (Diamos et al. 2016, "Persistent RNNs"). A team is one block, a cluster that writes into each other's shared
 // memory, or the whole grid, which meets in global memory.
 #pragma once
+#include "sweep_args.h"
 #include "tile_product.h"
 
 namespace throughtime {
@@ -13,35 +14,40 @@ constexpr int kMostUnits = 64;   // of a block
 constexpr int kFusedStates = 2;  // at most
 
 // What a cell must be for this: see native/cells/cell.h.
+#if defined(THROUGHTIME_NOT_FUSED)
+template <class Cell>
+constexpr bool can_fuse = false;
+#else
 template <class Cell>
 constexpr bool can_fuse =
     Cell::inner_gates == 0 && !Cell::diagonal && Cell::vectors == 0 && Cell::states <= kFusedStates;
+#endif
 
 // Places are n * steps + t. Rows of one place and of one kept value are `hidden` apart within a place; G gates.
 struct FusedSweep {
   int64_t n, steps, hidden;
-  bool reverse, bf16;                  // bf16: operands of the recurrent product as bfloat16
-  const int32_t* lengths;              // [n]; null: all of `steps`
-  const float* weight;                 // [G * hidden][hidden]
-  const float* y;                      // [places][hidden]
-  const float* initial[kFusedStates];  // [n][hidden]; null: 0
+  bool reverse, bf16;                 // bf16: operands of the recurrent product as bfloat16
+  const int32_t* lengths;             // [n]; null: all of `steps`
+  const float* weight;                // [G * hidden][hidden]
+  const float* y;                     // [places][hidden]
+  const float* initial[kMostStates];  // [n][hidden]; null: 0
 };
 
 struct FusedForward : FusedSweep {
   const float* bias;  // [G * hidden], of the recurrent product; null: 0
   const float* wx;    // [places][G * hidden]
   float* output;      // y
-  float* final[kFusedStates];
+  float* final[kMostStates];
   float* saved;  // null, or [places][kept][hidden]: what the cell keeps, then the states but h
 };
 
 struct FusedBackward : FusedSweep {
-  const float* dy;                    // null: 0
-  const float* dfinal[kFusedStates];  // null: 0
+  const float* dy;                   // null: 0
+  const float* dfinal[kMostStates];  // null: 0
   const float* saved;
-  float* dwx;                     // [places][G * hidden]; zero behind a row's end
-  float* drh;                     // the same; null for a cell with one gradient
-  float* dinitial[kFusedStates];  // null: not wanted
+  float* dwx;                    // [places][G * hidden]; zero behind a row's end
+  float* drh;                    // the same; null for a cell with one gradient
+  float* dinitial[kMostStates];  // null: not wanted
 };
 
 // How a sweep is divided.

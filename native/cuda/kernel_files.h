@@ -15,5 +15,7 @@
   X(conv) \
   X(long_conv) \
   X(matmul) \
-  X(step)
+  X(step) \
+  X(sweep) \
+  X(sweep_rare)
 // clang-format on
