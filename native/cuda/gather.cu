@@ -87,12 +87,13 @@ void table_rows(const Args& args, Device* device) {
   const int32_t* ids = integers(args.in[1]);
   float* to = data(args.out[0]);
   const int64_t count = args.ints[0], outer = args.ints[1], inner = args.ints[2];
+  const Fault* fault = cuda(device)->fault;  // what failed must not be kept
   for_each(device, count * outer * inner, [=] __device__(int64_t place) {
     const int64_t i = place / inner % count, o = place / inner / count;
     const int64_t row = ((int64_t)ids[i] * outer + o) * inner + place % inner;
     if (Taking)
       to[place] = ids[i] < 0 ? 0.0f : from[row];
-    else if (ids[i] >= 0)
+    else if (ids[i] >= 0 && fault->kind == NO_FAULT)
       to[row] = from[place];
   });
 }

@@ -156,7 +156,7 @@ void adagrad(const Args& args, Device* device) {
 struct Scale {
   const float* by;
   DEVICE void operator()(const Some& s, int k, int64_t i) const {
-    if (*by < 1.0f) s.at[k][0][i] *= *by;
+    if (!(*by >= 1.0f)) s.at[k][0][i] *= *by;
   }
 };
 

@@ -113,6 +113,18 @@ inline void table_gradient(Device* device, const SweepArgs& s, const float* dwx,
   });
 }
 
+// x with zeros behind the rows' ends, where anything may lie.
+inline const float* valid_inputs(Device* device, const SweepArgs& s, const FusedSweep& sweep) {
+  if (!s.lengths) return s.x;
+  float* copy = scratch<float>(device, s.places() * s.features);
+  const SweepArgs a = s;
+  for_each(device, s.places() * s.features, [=] __device__(int64_t i) {
+    const int64_t place = i / a.features;
+    copy[i] = place % a.steps < row_of(sweep, place / a.steps).length ? a.x[i] : 0.0f;
+  });
+  return copy;
+}
+
 template <class Cell>
 void run_backward(const Args& args, Device* device) {
   constexpr int S = Cell::states, G = Cell::gates;
@@ -151,7 +163,7 @@ void run_backward(const Args& args, Device* device) {
     }
   }
   if (float* dw = data(args.out[1]))
-    weight_gradient(device, places, a.dwx, gates, gates, s.x, s.features, precision, dw);
+    weight_gradient(device, places, a.dwx, gates, gates, valid_inputs(device, s, a), s.features, precision, dw);
   if (float* du = data(args.out[2])) recurrent_gradient<Cell>(device, a, precision, du);
   if (float* db = data(args.out[3])) sum_middle(device, a.dwx, 1, places, gates, db);
   if (float* db = data(args.out[4])) sum_middle(device, drh, 1, places, gates, db);
