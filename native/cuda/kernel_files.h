@@ -17,5 +17,7 @@
   X(matmul) \
   X(step) \
   X(sweep) \
-  X(sweep_rare)
+  X(sweep_rare) \
+  X(scan) \
+  X(matrix_scan)
 // clang-format on

@@ -247,13 +247,27 @@ const concatOp: Op<Parts> = defineOp({
     })),
 });
 
+/** The most parts that one call of a kernel has room for; more are taken in groups. */
+const most = 4096;
+
+function grouped<T>(list: readonly T[]): T[][] {
+  return Array.from({ length: Math.ceil(list.length / most) }, (_, i) => list.slice(i * most, (i + 1) * most));
+}
+
 /** Takes x apart along an axis into parts of the given sizes, which must add up to that axis. */
 export function split(x: Tensor, sizes: readonly number[], axis: number): Tensor[] {
   const at = checkAxis("split", x, axis);
   if (sizes.some((n) => !Number.isInteger(n) || n < 0) || sizes.reduce((a, b) => a + b, 0) !== x.shape[at]) {
     throw new RangeError(`split: sizes must add up to ${x.shape[at]}, axis ${at} of ${showShape(x.shape)}, but are ${showShape(sizes)}`);
   }
-  return [...apply(splitOp, [x], { axis: at, sizes })];
+  if (sizes.length <= most) return [...apply(splitOp, [x], { axis: at, sizes })];
+  const groups = grouped(sizes);
+  const parts = split(
+    x,
+    groups.map((group) => group.reduce((a, b) => a + b, 0)),
+    at,
+  );
+  return parts.flatMap((part, i) => split(part, groups[i], at));
 }
 
 /** Puts tensors one after another along an axis; their other axes must agree. */
@@ -269,6 +283,11 @@ export function concat(tensors: readonly Tensor[], axis: number): Tensor {
       );
     }
   });
+  if (tensors.length > most)
+    return concat(
+      grouped(tensors).map((group) => concat(group, at)),
+      at,
+    );
   return apply(concatOp, tensors, { axis: at, sizes: tensors.map(({ shape }) => shape[at]) })[0];
 }
 
