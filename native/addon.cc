@@ -154,8 +154,12 @@ void Opened::report_memory() {
 
 // Mailbox: floats[0] elements, ints[0] dtype; leaves the handle in ints[0].
 Napi::Value Opened::alloc(const Napi::CallbackInfo&) {
-  if (!(floats_[0] >= 0 && floats_[0] < 9e15)) throw std::bad_alloc();
-  ints_[0] = engine_->alloc(static_cast<size_t>(floats_[0]), static_cast<DType>(ints_[0]));
+  try {
+    if (!(floats_[0] >= 0 && floats_[0] < 9e15)) throw std::bad_alloc();
+    ints_[0] = engine_->alloc(static_cast<size_t>(floats_[0]), static_cast<DType>(ints_[0]));
+  } catch (const std::bad_alloc&) {
+    throw std::runtime_error(engine_->out_of_memory());
+  }
   report_memory();
   return {};
 }
@@ -350,14 +354,14 @@ Napi::Value gpu_info(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const CudaApi& api = cuda_library(info[0].As<Napi::String>().Utf8Value());
     Message why = {};
-    const int device = info[1].As<Napi::Number>().Int32Value(), count = api.count(&why);
+    const int device = info[1].As<Napi::Number>().Int32Value();
+    require_gpu(api, device);
     CudaInfo found;
-    if (count <= device || !api.info(device, &found, &why))
-      throw std::runtime_error(why.text[0] ? why.text : "there is no such GPU");
+    if (!api.info(device, &found, &why)) throw std::runtime_error(why.text);
     Napi::Object result = Napi::Object::New(info.Env());
     const auto version = [](int v) { return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10); };
     result["gpu"] = found.name;
-    result["gpus"] = count;
+    result["gpus"] = api.count(&why);
     result["memory"] = static_cast<double>(found.memory);
     result["free"] = static_cast<double>(found.free);
     result["capability"] = std::to_string(found.major) + "." + std::to_string(found.minor);

@@ -39,7 +39,7 @@ const CudaApi* load(const std::string& path) {
 
 class CudaGpu : public Machine {
  public:
-  CudaGpu(const CudaApi& api, CudaMachine* machine) : api_(api), machine_(machine) {}
+  CudaGpu(const CudaApi& api, CudaMachine* machine, int device) : api_(api), machine_(machine), device_(device) {}
   ~CudaGpu() override { api_.close(machine_); }
 
   const char* name() const override { return "cuda"; }
@@ -74,6 +74,13 @@ class CudaGpu : public Machine {
     expect(api_.wait(machine_, &why), why);
   }
 
+  std::string memory() const override {
+    CudaInfo info;
+    Message why;
+    if (!api_.info(device_, &info, &why)) return why.text;
+    return std::to_string(info.free >> 20) + " of " + std::to_string(info.memory >> 20) + " MiB are free";
+  }
+
  private:
   static void expect(bool done, const Message& why) {
     if (!done) throw std::runtime_error(why.text);
@@ -81,6 +88,7 @@ class CudaGpu : public Machine {
 
   const CudaApi& api_;
   CudaMachine* machine_;
+  int device_;
 };
 
 }  // namespace
@@ -94,12 +102,21 @@ const CudaApi& cuda_library(const std::string& path) {
   return *api;
 }
 
-std::unique_ptr<Machine> open_cuda(const CudaApi& api, int device) {
+void require_gpu(const CudaApi& api, int device) {
   Message why = {};
-  if (api.count(&why) <= device) throw std::runtime_error(why.text[0] ? why.text : "there is no such GPU");
+  const int count = api.count(&why);
+  if (count == 0) throw std::runtime_error(why.text);
+  if (device >= count)
+    throw std::runtime_error("there is no GPU " + std::to_string(device) + ": there " + (count == 1 ? "is " : "are ") +
+                             std::to_string(count) + ", numbered from 0");
+}
+
+std::unique_ptr<Machine> open_cuda(const CudaApi& api, int device) {
+  require_gpu(api, device);
+  Message why = {};
   CudaMachine* machine = api.open(device, &why);
   if (!machine) throw std::runtime_error(why.text);
-  return std::make_unique<CudaGpu>(api, machine);
+  return std::make_unique<CudaGpu>(api, machine, device);
 }
 
 }  // namespace throughtime

@@ -65,6 +65,10 @@ class Engine {
   DType dtype(int32_t buffer) const { return buffers_.at(buffer)->dtype; }
   size_t buffer_count() const { return buffers_.count(); }
   size_t buffer_bytes() const { return buffers_.bytes(); }
+  // Why there is no more memory, in words.
+  std::string out_of_memory() const {
+    return std::string(name()) + ": out of memory" + (machine_ ? ": " + machine_->memory() : "");
+  }
   // Memory held from the system for buffers, in use or cached.
   size_t held_bytes() { return buffers_.blocks().held(); }
 

@@ -20,6 +20,8 @@ class Machine : public BlockSource {
   virtual void read(void* into, const void* from, size_t bytes) = 0;
   // Waits for what was queued.
   virtual void wait() = 0;
+  // How much memory there is, in words.
+  virtual std::string memory() const = 0;
 };
 
 }  // namespace throughtime

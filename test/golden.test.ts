@@ -7,6 +7,7 @@ import type { DeviceName } from "../src/backend/devices.js";
 import { readSafetensors, writeSafetensors, type SafeTensor } from "../src/io/safetensors.js";
 import { findCases } from "./golden/case.js";
 import { runCases, show, unavailable, type Result } from "./golden/runner.js";
+import { devicesUnderTest } from "./helpers.js";
 
 const cases = join(import.meta.dirname, "golden/cases");
 
@@ -16,7 +17,7 @@ async function run(folder: string, device: DeviceName = "reference"): Promise<Re
   return results;
 }
 
-describe.each(["reference", "cpu"] as const)("golden cases on %s", (device) => {
+describe.each(devicesUnderTest())("golden cases on %s", (device) => {
   test.skipIf(unavailable(device) !== null)("all are met", { timeout: 60_000 }, async () => {
     const results = await run(cases, device);
     expect(results.filter((r) => r.outcome !== "ok").map(show)).toEqual([]);

@@ -1,5 +1,6 @@
 // A GPU: its stream, the memory kernels borrow, copies in and out, and the library's one entry.
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <new>
 #include <vector>
@@ -204,10 +205,17 @@ int attribute(cudaDeviceAttr what, int device) {
   return value;
 }
 
+void check_capability(int capability) {
+  if (capability < 80)
+    throw std::runtime_error("the GPU is too old: its compute capability is " + std::to_string(capability / 10) + "." +
+                             std::to_string(capability % 10) + ", and 8.0 is needed");
+}
+
 bool info(int device, CudaInfo* result, Message* why) {
   return guarded(device, why, [&] {
     cudaDeviceProp properties;
     check(cudaGetDeviceProperties(&properties, device), "device");
+    check_capability(10 * properties.major + properties.minor);
     snprintf(result->name, sizeof result->name, "%s", properties.name);
     check(cudaMemGetInfo(&result->free, &result->memory), "device");
     result->major = properties.major, result->minor = properties.minor;
@@ -224,10 +232,10 @@ void open_stream(CudaMachine* machine) {
   d.processors = attribute(cudaDevAttrMultiProcessorCount, device);
   d.capability =
       10 * attribute(cudaDevAttrComputeCapabilityMajor, device) + attribute(cudaDevAttrComputeCapabilityMinor, device);
-  if (d.capability < 80)
-    throw std::runtime_error("the GPU is too old: its compute capability is " + std::to_string(d.capability / 10) +
-                             "." + std::to_string(d.capability % 10) + ", and 8.0 is needed");
+  check_capability(d.capability);
   d.shared_limit = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  const char* tf32 = getenv("THROUGHTIME_TF32");
+  d.tf32 = tf32 && strcmp(tf32, "1") == 0;
   check(cudaStreamCreateWithFlags(&d.stream, cudaStreamNonBlocking), "stream");
   machine->pooled = attribute(cudaDevAttrMemoryPoolsSupported, device) != 0;
   if (machine->pooled) {

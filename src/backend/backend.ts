@@ -29,6 +29,8 @@ export interface BackendInfo {
   /** The CUDA version that the driver knows, and the one the kernels were built with. */
   readonly driver?: string;
   readonly runtime?: string;
+  /** Whether products of float32 are taken in TF32, 10 bits of mantissa: asked for by THROUGHTIME_TF32=1. */
+  readonly tf32?: boolean;
   /** The cuBLASLt that takes large products, or why none does. */
   readonly blas?: string;
 }

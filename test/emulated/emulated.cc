@@ -1,5 +1,6 @@
 #include "emulated.h"
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
@@ -304,14 +305,22 @@ bool is(const char* what) {
   return asked && strcmp(asked, what) == 0;
 }
 
-size_t limit = size_t{1} << 40, held = 0;
+// THROUGHTIME_EMULATED_MEMORY: bytes that the GPU has.
+size_t limit() {
+  const char* asked = getenv("THROUGHTIME_EMULATED_MEMORY");
+  return asked ? strtoull(asked, nullptr, 10) : size_t{1} << 40;
+}
+std::atomic<size_t> held{0};
+
+// A block's size lies in front of it.
+constexpr size_t kHead = 256;
 
 }  // namespace
 
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = 0;
   if (is("none")) return cudaErrorNoDevice;
-  if (is("old")) return cudaErrorInsufficientDriver;
+  if (is("old") || is("driverless")) return cudaErrorInsufficientDriver;
   *count = 1;
   return cudaSuccess;
 }
@@ -343,19 +352,32 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr what, int) {
 }
 cudaError_t cudaDriverGetVersion(int* version) { return *version = is("old") ? 11040 : 0, cudaSuccess; }
 cudaError_t cudaRuntimeGetVersion(int* version) { return *version = 0, cudaSuccess; }
-cudaError_t cudaMemGetInfo(size_t* free, size_t* total) { return *total = limit, *free = limit - held, cudaSuccess; }
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  return *total = limit(), *free = limit() - held, cudaSuccess;
+}
 // Fresh memory holds NaN, as poisonous as that of a GPU may be.
 cudaError_t cudaMalloc(void** data, size_t bytes) {
-  *data = bytes > limit ? nullptr : aligned_alloc(256, (bytes + 255) / 256 * 256);
-  if (!*data) return cudaErrorMemoryAllocation;
+  const size_t whole = (bytes + 255) / 256 * 256;
+  char* head = held + whole > limit() ? nullptr : static_cast<char*>(aligned_alloc(256, kHead + whole));
+  if (!head) return cudaErrorMemoryAllocation;
+  held += whole;
+  memcpy(head, &whole, sizeof whole);
+  *data = head + kHead;
   memset(*data, 0xff, bytes);
   return cudaSuccess;
 }
 cudaError_t cudaMallocAsync(void** data, size_t bytes, cudaStream_t) { return cudaMalloc(data, bytes); }
 cudaError_t cudaMallocHost(void** data, size_t bytes) { return cudaMalloc(data, bytes); }
-cudaError_t cudaFree(void* data) { return free(data), cudaSuccess; }
-cudaError_t cudaFreeAsync(void* data, cudaStream_t) { return free(data), cudaSuccess; }
-cudaError_t cudaFreeHost(void* data) { return free(data), cudaSuccess; }
+cudaError_t cudaFree(void* data) {
+  size_t whole;
+  char* head = static_cast<char*>(data) - kHead;
+  memcpy(&whole, head, sizeof whole);
+  held -= whole;
+  free(head);
+  return cudaSuccess;
+}
+cudaError_t cudaFreeAsync(void* data, cudaStream_t) { return cudaFree(data); }
+cudaError_t cudaFreeHost(void* data) { return cudaFree(data); }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, int, cudaStream_t) {
   return memcpy(to, from, bytes), cudaSuccess;
 }

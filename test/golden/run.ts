@@ -1,5 +1,5 @@
 /**
- * Runs golden cases: npm run golden -- DIR [--device reference|cpu] [--family NAME].
+ * Runs golden cases: npm run golden -- DIR [--device reference|cpu|cuda] [--family NAME].
  * Exit status 0 if nothing failed, 1 if a case failed, 2 if there was nothing to run.
  */
 import { parseArgs } from "node:util";
@@ -7,7 +7,7 @@ import type { DeviceName } from "../../src/backend/devices.js";
 import { findCases, type Found } from "./case.js";
 import { runCases, show, unavailable } from "./runner.js";
 
-const usage = "usage: npm run golden -- DIR [--device reference|cpu] [--family NAME]";
+const usage = "usage: npm run golden -- DIR [--device reference|cpu|cuda] [--family NAME]";
 
 function stop(message: string): never {
   console.error(`golden: ${message}`);
@@ -22,8 +22,8 @@ function parse() {
     });
     if (positionals.length !== 1) stop(`one folder of cases is expected\n${usage}`);
     const { device, family } = values;
-    if (device !== undefined && device !== "reference" && device !== "cpu")
-      stop(`--device must be reference or cpu but is ${device}\n${usage}`);
+    if (device !== undefined && !["reference", "cpu", "cuda"].includes(device))
+      stop(`--device must be reference, cpu or cuda but is ${device}\n${usage}`);
     return { folder: positionals[0], devices: (device ? [device] : ["reference", "cpu"]) as DeviceName[], family };
   } catch (error) {
     return stop(`${(error as Error).message}\n${usage}`);
