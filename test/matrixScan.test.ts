@@ -55,6 +55,25 @@ describe.each(devicesUnderTest())("matrix scans on %s", (name) => {
     expectNear(numbers(matrixScan({ q, k, v }).output), wanted, close);
   });
 
+  test("behind the end of a row it gives zeros, with a bonus too, and lengths beyond 0..T count as 0 and T", () => {
+    const [n, steps, heads, keys, values] = [3, 5, 2, 3, 4];
+    const [q, k] = [1, 2].map((seed) => draw([n, steps, heads, keys], seed));
+    const v = draw([n, steps, heads, values], 3);
+    const bonus = draw([heads, keys], 4);
+    const initial = draw([n, heads, keys, values], 5);
+    const run = (lengths: readonly number[]) => {
+      const valid = tensor([...lengths], { dtype: "int32", device: place.device });
+      const { output, state } = matrixScan({ q, k, v, initial, lengths: valid }, { read: "old", bonus });
+      return { output: numbers(output), state: numbers(state) };
+    };
+    const width = steps * heads * values;
+    const clamped = run([0, steps, 2]);
+    expect(clamped.output.slice(0, width)).toEqual(new Array<number>(width).fill(0));
+    expect(clamped.output.slice(width, 2 * width + 2 * heads * values).every((x) => x !== 0)).toBe(true);
+    expect(clamped.output.slice(2 * width + 2 * heads * values)).toEqual(new Array<number>(3 * heads * values).fill(0));
+    expect(run([-1, 9, 2])).toEqual(clamped);
+  });
+
   test("forgets at any rate and remembers over any length", () => {
     const steps = 10_000;
     const ones = filled([1, steps, 1, 1], 1);

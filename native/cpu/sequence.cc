@@ -1,4 +1,6 @@
 // Ragged batches: which steps are valid, and their reversal.
+#include <algorithm>
+
 #include "isa.h"
 
 namespace throughtime {
@@ -20,7 +22,7 @@ void reverse_sequence(const Args& args, Device*) {
   uint32_t* y = static_cast<uint32_t*>(args.out[0]->data);
   const int64_t rows = args.ints[0], steps = args.ints[1], inner = args.ints[2];
   for (int64_t n = 0; n < rows; n++) {
-    const int64_t length = lengths ? lengths[n] : steps;
+    const int64_t length = lengths ? std::min<int64_t>(lengths[n], steps) : steps;
     for (int64_t t = 0; t < steps; t++) {
       const int64_t from = t < length ? length - 1 - t : t;
       __builtin_memcpy(y + (n * steps + t) * inner, x + (n * steps + from) * inner, inner * sizeof(uint32_t));

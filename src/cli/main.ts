@@ -25,10 +25,17 @@ const threadsOption = () => new Option("--threads <n>", "threads on the cpu (def
 
 type TrainFlags = Settings & Omit<TrainArguments, "settings" | "asked">;
 
+/** Ends the command unless this option, and no argument beside options, was given. Unknown options are refused before. */
+function need(command: Command, option: string, value: unknown): void {
+  const [stray] = command.args;
+  if (stray !== undefined) command.error(`error: unexpected argument '${stray}'; the ${command.name()} command reads ${option}`);
+  if (value === undefined) command.error(`error: required option '${option}' not specified`);
+}
+
 function trainProgram(): Command {
   return new Command("train")
     .description("Trains a character model on a text and saves it; a terminal shows a progress bar.")
-    .requiredOption("--text <file>", "UTF-8 text to learn")
+    .option("--text <file>", "UTF-8 text to learn")
     .addOption(new Option("--cell <name>", "recurrent layers").choices(cellNames).default("lstm"))
     .option("--hidden <n>", "units of a layer", integer(1), 256)
     .option("--layers <n>", "layers", integer(1), 2)
@@ -46,6 +53,7 @@ function trainProgram(): Command {
     .option("--resume", "go on from the checkpoint in --out", false)
     .option("--json", "write one JSON object a step", false)
     .action(async (flags: TrainFlags, command: Command) => {
+      need(command, "--text <file>", flags.text);
       const given = settingNames.filter((name) => command.getOptionValueSource(name) === "cli");
       const pick = (names: readonly (keyof Settings)[]) => Object.fromEntries(names.map((name) => [name, flags[name]]));
       await trainCommand({ ...flags, settings: pick(settingNames) as unknown as Settings, asked: pick(given) });
@@ -55,20 +63,24 @@ function trainProgram(): Command {
 function sampleProgram(): Command {
   return new Command("sample")
     .description("Writes text as a trained model would, character by character.")
-    .requiredOption("--model <dir>", "folder that train saved to, or a checkpoint file")
+    .option("--model <dir>", "folder that train saved to, or a checkpoint file")
     .option("--prompt <text>", "text to go on from")
     .option("--length <n>", "characters to write", integer(0), 500)
     .option("--temperature <x>", "below 1 bolder choices become rarer; 0 takes the likeliest always", notNegative, 0.8)
     .option("--top-k <n>", "choose among the n likeliest characters only", integer(1))
     .option("--seed <n>", "seed of the choices (default: another each time)", integer(0))
     .addOption(deviceOption())
-    .action((flags: SampleArguments) => sampleCommand(flags));
+    .action((flags: SampleArguments, command: Command) => {
+      need(command, "--model <dir>", flags.model);
+      return sampleCommand(flags);
+    });
 }
 
 /** Every subcommand throws what commander would exit with, and writes one line of error. */
 function strict(command: Command): Command {
   return command
     .exitOverride()
+    .allowExcessArguments()
     .showSuggestionAfterError()
     .configureOutput({ outputError: (text, write) => write(text.replace(/\s*\n\s*(?=\S)/g, " ")) });
 }
@@ -82,7 +94,7 @@ for (const command of [trainProgram(), sampleProgram()]) program.addCommand(stri
 try {
   await program.parseAsync();
 } catch (error) {
-  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 1;
   else {
     process.stderr.write(`throughtime: ${(error instanceof Error ? error.message : String(error)).replace(/\s*\n\s*/g, " ")}\n`);
     process.exitCode = 1;

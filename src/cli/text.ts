@@ -8,7 +8,7 @@ export interface Text {
   readonly sha256: string;
 }
 
-/** Reads a UTF-8 text, without a byte order mark. @throws if it cannot be read, is not UTF-8, or is empty. */
+/** Reads a UTF-8 text, without a byte order mark. @throws if it cannot be read, is not text in UTF-8, or is empty. */
 export async function readText(path: string): Promise<Text> {
   let bytes: Buffer;
   try {
@@ -22,6 +22,9 @@ export async function readText(path: string): Promise<Text> {
   } catch (error) {
     throw new Error(`${path}: the text must be UTF-8`, { cause: error });
   }
+  // NUL is valid UTF-8, but of binary files and of texts in UTF-16.
+  const zero = bytes.indexOf(0);
+  if (zero >= 0) throw new Error(`${path}: the text must be UTF-8 but is binary: byte ${zero} is 0`);
   if (text.length === 0) throw new Error(`${path}: the text is empty`);
   return { text, sha256: createHash("sha256").update(bytes).digest("hex") };
 }

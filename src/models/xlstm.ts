@@ -139,13 +139,15 @@ class MemoryLayer extends ScanLayer<"C" | "n" | "m"> {
     this.inputSize = this.outputSize = C;
     this.products = addProducts(this, C, { q: qk, k: qk, v, ogate_preact: v }, single ? null : "qkv_opreact", { bias, ...options });
     const preacts = { igate_preact: heads, fgate_preact: heads };
-    this.gates = addProducts(this, C, preacts, single ? null : "ifgate_preact", { bias: true, ...options });
+    const fused = single ? null : "ifgate_preact";
+    this.gates = addProducts(this, C, preacts, fused, { bias: true, ...options });
     // Gates begin closed to the input, and with memories of several lengths.
     const starts = Array.from({ length: 2 * heads }, (_, i) => (i < heads ? -10 : 3 + (3 * (i - heads)) / Math.max(heads - 1, 1)));
-    for (const [name, gate] of this.children().filter(([name]) => /^if?gate|^fgate/.test(name)) as [string, Linear][]) {
-      constant(gate.weight, 0);
-      const own = single ? starts.slice(name.startsWith("i") ? 0 : heads).slice(0, heads) : starts;
-      fill(gate.bias!, tensor(own, place(placement)));
+    const children = new Map(this.children() as [string, Linear][]);
+    for (const [i, name] of (fused === null ? Object.keys(preacts) : [fused]).entries()) {
+      const { weight, bias } = children.get(name)!;
+      constant(weight, 0);
+      fill(bias!, tensor(fused === null ? starts.slice(i * heads, (i + 1) * heads) : starts, place(placement)));
     }
     this.multihead_norm = new Norm(v, bias, norm_eps, placement);
     this.out_proj = new Linear(v, C, { bias, generator, ...placement });

@@ -1,10 +1,10 @@
-import { device } from "../backend/devices.js";
 import { checkCount, checkNumber, checkOptions } from "../tensor/check.js";
 import { tensor } from "../tensor/create.js";
 import { showShape, size } from "../tensor/op.js";
 import { run } from "../tensor/program.js";
 import { normal as drawNormal, uniform as drawUniform, type Generator } from "../tensor/random.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { draw } from "./draw.js";
 import { orthonormalRows } from "./orthonormal.js";
 
 // Each function fills a parameter where it lies and gives it back. What was recorded of the values before must not be
@@ -91,8 +91,7 @@ export function orthogonal(parameter: Tensor, options: DrawOptions & GateOptions
 }
 
 function drawBlock(rows: number, columns: number, generator: Generator | undefined): Float64Array {
-  using gaussian = drawNormal([rows * columns], { generator, dtype: "float64", device: device("reference") });
-  return orthonormalRows(gaussian.dataSync() as Float64Array, rows, columns);
+  return orthonormalRows(draw(drawNormal, rows * columns, { generator }), rows, columns);
 }
 
 /** @internal */

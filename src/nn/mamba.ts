@@ -2,12 +2,12 @@ import { exp, neg } from "../ops/elementwise.js";
 import { linear } from "../ops/matmul.js";
 import { split } from "../ops/movement.js";
 import { selectiveScan } from "../ops/selectiveScan.js";
-import { device } from "../backend/devices.js";
 import { checkChoice, checkCount, checkNumber, checkOptions } from "../tensor/check.js";
 import { ones, tensor } from "../tensor/create.js";
 import type { Shape } from "../tensor/op.js";
 import { uniform, type Generator } from "../tensor/random.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { draw } from "./draw.js";
 import { fill, like } from "./fill.js";
 import { Linear } from "./linear.js";
 import { place, type Placement } from "./module.js";
@@ -142,14 +142,7 @@ export type MambaState = ScanState<"conv" | "ssm">;
 
 /** @internal Biases whose softplus is a step size between `least`, or 1e-4 if that is more, and `most`, uniform in its logarithm. */
 export function drawStepBias(count: number, least: number, most: number, generator: Generator | undefined): Float64Array {
-  using logarithms = uniform([count], {
-    low: Math.log(least),
-    high: Math.log(most),
-    generator,
-    dtype: "float64",
-    device: device("reference"),
-  });
-  return Float64Array.from(logarithms.dataSync(), (v) => {
+  return draw(uniform, count, { low: Math.log(least), high: Math.log(most), generator }).map((v) => {
     const step = Math.max(Math.exp(v), 1e-4);
     return step + Math.log(-Math.expm1(-step));
   });

@@ -62,7 +62,7 @@ const options = [
  *
  *     z_t, x_t, B_t, C_t, d_t = W_in u_t       x_t, B_t, C_t = silu(conv(the last K of each))
  *     dt_t = softplus(d_t + dt_bias)           a_t = exp(-exp(A_log) dt_t)
- *     S_t = a_t S_{t-1} + B_t (dt_t x_t)'      y_t = S_t' C_t + D x_t
+ *     S_t = a_t S_{t-1} + B_t (dt_t x_t)^T      y_t = S_t^T C_t + D x_t
  *     out_t = W_out (rmsNorm(y_t * silu(z_t)) * weight)     over all heads together
  *
  * State `{ conv, ssm }`: [1, N, K - 1, E + 2 G S] and [1, N, H, S, P]. Parameters have the names of Transformers' Mamba2Mixer:

@@ -7,33 +7,22 @@ import { full, tensor } from "../tensor/create.js";
 import type { Shape } from "../tensor/op.js";
 import type { Generator } from "../tensor/random.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { depth, type DepthOptions } from "./depth.js";
 import { Linear } from "./linear.js";
 import { place, type Placement } from "./module.js";
 import { ScanLayer, type ScanInput, type ScanState } from "./scanLayer.js";
 import { tokenShift } from "./tokenShift.js";
 
-export interface RWKV4Options extends Placement {
+export interface RWKV4Options extends Placement, DepthOptions {
   /** Numbers inside: of the attention, by default as many as of the input; of the channel mixing, four times as many. */
   readonly hiddenSize?: number;
-  /** Which layer this is of how many, for the initial values of the decays and mixtures. Default 0 of 1. */
-  readonly layer?: number;
-  readonly layers?: number;
   readonly generator?: Generator;
 }
 
 function check(where: string, inputSize: number, options: RWKV4Options, hidden: number): void {
   checkOptions(where, options, ["hiddenSize", "layer", "layers", "generator", "device", "dtype"]);
-  const { layer = 0, layers = 1 } = options;
   checkCount(where, "inputSize", inputSize);
   checkCount(where, "hiddenSize", hidden);
-  checkCount(where, "layers", layers);
-  checkCount(where, "layer", layer, 0);
-  if (layer >= layers) throw new RangeError(`${where}: layer must be below layers = ${layers} but is ${layer}`);
-}
-
-/** How deep a layer lies: from 0 to 1, and from 1 to 0. */
-function depth({ layer = 0, layers = 1 }: RWKV4Options): { readonly rising: number; readonly falling: number } {
-  return { rising: layers > 1 ? layer / (layers - 1) : 0, falling: 1 - layer / layers };
 }
 
 const vector = (length: number, shape: Shape, options: RWKV4Options, value: (i: number) => number): Tensor =>
@@ -77,7 +66,7 @@ export class RWKV4TimeMix extends ScanLayer<"x" | "wkv"> {
     const { hiddenSize: H = inputSize, generator, device, dtype } = options;
     check("RWKV4TimeMix", inputSize, options, H);
     this.hiddenSize = H;
-    const { rising, falling } = depth(options);
+    const { rising, falling } = depth("RWKV4TimeMix", options);
     this.time_decay = vector(H, [H], options, (i) => -5 + 8 * (i / Math.max(1, H - 1)) ** (0.7 + 1.3 * rising));
     this.time_first = vector(H, [H], options, (i) => Math.log(0.3) + 0.5 * (((i + 1) % 3) - 1));
     const mixture = (value: (part: number) => number) => vector(inputSize, [1, 1, inputSize], options, (i) => value(i / inputSize));
@@ -140,7 +129,7 @@ export class RWKV4ChannelMix extends ScanLayer<"x"> {
     super();
     const { hiddenSize: H = 4 * inputSize, generator, device, dtype } = options;
     check("RWKV4ChannelMix", inputSize, options, H);
-    const { falling } = depth(options);
+    const { falling } = depth("RWKV4ChannelMix", options);
     const mixture = () => vector(inputSize, [1, 1, inputSize], options, (i) => (i / inputSize) ** falling);
     this.time_mix_key = mixture();
     this.time_mix_receptance = mixture();

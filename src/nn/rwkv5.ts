@@ -6,18 +6,16 @@ import { tensor } from "../tensor/create.js";
 import type { Shape } from "../tensor/op.js";
 import type { Generator } from "../tensor/random.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { depth, type DepthOptions } from "./depth.js";
 import { HeadNorm } from "./headNorm.js";
 import { Linear } from "./linear.js";
 import { place, type Placement } from "./module.js";
 import { ScanLayer, type ScanInput, type ScanState } from "./scanLayer.js";
 import { tokenShift } from "./tokenShift.js";
 
-export interface RWKV5Options extends Placement {
+export interface RWKV5Options extends Placement, DepthOptions {
   /** Numbers of a head. Default 64. */
   readonly headSize?: number;
-  /** Which layer this is, counted from 0, and of how many: the start of its parameters depends on it. Default 0 of 1. */
-  readonly layer?: number;
-  readonly layers?: number;
   readonly generator?: Generator;
 }
 
@@ -35,6 +33,7 @@ export abstract class HeadedTimeMix extends ScanLayer<"x" | "S"> {
   readonly output: Linear;
   readonly ln_x: HeadNorm;
   abstract readonly time_faaaa: Tensor;
+  private readonly depth: ReturnType<typeof depth>;
 
   constructor(
     where: string,
@@ -44,11 +43,10 @@ export abstract class HeadedTimeMix extends ScanLayer<"x" | "S"> {
   ) {
     super();
     checkOptions(where, options, ["headSize", "layer", "layers", "generator", "device", "dtype", ...others]);
-    const { headSize = 64, layer = 0, layers = layer + 1, generator, device, dtype } = options;
+    const { headSize = 64, generator, device, dtype } = options;
     checkCount(where, "inputSize", inputSize);
     checkCount(where, "headSize", headSize);
-    checkCount(where, "layer", layer, 0);
-    checkCount(where, "layers", layers, layer + 1);
+    this.depth = depth(where, options);
     if (inputSize % headSize !== 0)
       throw new RangeError(`${where}: inputSize must be a multiple of headSize but they are ${inputSize} and ${headSize}`);
     this.headSize = headSize;
@@ -89,9 +87,7 @@ export abstract class HeadedTimeMix extends ScanLayer<"x" | "S"> {
 
   /** A parameter made of each channel's number, and how far up the stack the layer is: from 0 to 1, and from 1 down. */
   protected each(shape: Shape, options: RWKV5Options, value: (i: number, rising: number, falling: number) => number): Tensor {
-    const { layer = 0, layers = layer + 1 } = options;
-    const [rising, falling] = [layers > 1 ? layer / (layers - 1) : 0, 1 - layer / layers];
-    const numbers = Array.from({ length: this.inputSize }, (_, i) => value(i, rising, falling));
+    const numbers = Array.from({ length: this.inputSize }, (_, i) => value(i, this.depth.rising, this.depth.falling));
     return tensor(numbers, { shape, requiresGrad: true, ...place(options) });
   }
 }

@@ -9,6 +9,7 @@ import { full, tensor, zeros } from "../tensor/create.js";
 import { sameShape, showShape, type MaybeTensor, type Shape } from "../tensor/op.js";
 import type { Generator } from "../tensor/random.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { depth, type DepthOptions } from "./depth.js";
 import { constant, orthogonal, uniform } from "./fill.js";
 import { HeadNorm } from "./headNorm.js";
 import { Linear } from "./linear.js";
@@ -17,7 +18,7 @@ import type { SequenceOptions } from "./recurrentLayer.js";
 import { ScanLayer, type ScanInput, type ScanState } from "./scanLayer.js";
 import { tokenShift } from "./tokenShift.js";
 
-export interface RWKV7TimeMixOptions extends Placement {
+export interface RWKV7TimeMixOptions extends Placement, DepthOptions {
   /** Numbers of a head. Default 64. */
   readonly headSize?: number;
   /** Ranks of the products that make the decay, the learning rate, the share of the first layer's value, and the gate. */
@@ -27,9 +28,6 @@ export interface RWKV7TimeMixOptions extends Placement {
   readonly gateRank?: number;
   /** Have `v0`, `v1` and `v2`. Default: in every layer but the first. */
   readonly valueMix?: boolean;
-  /** Which layer this is, counted from 0, and of how many: the start of its parameters depends on it. Default 0 of 1. */
-  readonly layer?: number;
-  readonly layers?: number;
   readonly generator?: Generator;
 }
 
@@ -59,7 +57,7 @@ export interface RWKV7ForwardOptions extends SequenceOptions<ScanState<"x" | "S"
  *     r, k, v = W x          w = exp(-exp(-1/2) sigmoid(w0 + tanh(x w1) w2))          a = sigmoid(a0 + x a1 a2)
  *     v += (v of the first layer - v) * sigmoid(v0 + x v1 v2)                         g = sigmoid(x g1) g2
  *     kk = (k * k_k) / |k * k_k|          k *= 1 + (a - 1) * k_a
- *     S_t = diag(w) S_{t-1} - (kk * a) (kk' S_{t-1}) + k v'          o = S_t' r
+ *     S_t = diag(w) S_{t-1} - (kk * a) (kk^T S_{t-1}) + k v^T        o = S_t^T r
  *     y = W_output ((groupNorm(o) + (sum of r * k * r_k) v) * g)
  *
  * State `{ x, S }`: [1, N, C] and [1, N, H, K, V]. Parameters have the names of BlinkDL's code; layer 0 has no `v0`, `v1`, `v2`.
@@ -102,11 +100,10 @@ export class RWKV7TimeMix extends ScanLayer<"x" | "S"> {
     const where = "RWKV7TimeMix";
     checkOptions(where, options, timeOptions);
     checkCount(where, "inputSize", inputSize);
-    const { headSize = 64, layer = 0, layers = layer + 1, generator, device, dtype } = options;
+    const { headSize = 64, generator, device, dtype } = options;
     const { decayRank = 64, rateRank = 64, valueRank = 32, gateRank = 128 } = options;
     for (const [name, value] of Object.entries({ headSize, decayRank, rateRank, valueRank, gateRank })) checkCount(where, name, value);
-    checkCount(where, "layer", layer, 0);
-    checkCount(where, "layers", layers, layer + 1);
+    const { layer, layers, rising, falling } = depth(where, options);
     const C = inputSize;
     if (C % headSize !== 0) throw new RangeError(`${where}: inputSize must be a multiple of headSize but they are ${C} and ${headSize}`);
     this.headSize = headSize;
@@ -118,14 +115,12 @@ export class RWKV7TimeMix extends ScanLayer<"x" | "S"> {
         Array.from({ length: C }, (_, i) => value(i)),
         { shape, ...settings },
       );
-    const above = 1 - layer / layers;
-    const depth = layers > 1 ? layer / (layers - 1) : 0;
     const linear = (i: number) => (C > 1 ? i / (C - 1) - 0.5 : 0);
     const zigzag = (i: number) => {
       const z = headSize > 1 ? ((i % headSize) - (headSize - 1) / 2) / ((headSize - 1) / 2) : 0;
       return z * Math.abs(z);
     };
-    const mix = (power: number) => each((i) => 1 - (i / C) ** (power * above));
+    const mix = (power: number) => each((i) => 1 - (i / C) ** (power * falling));
     const low = (rank: number) => zeros([C, rank], settings);
     const high = (rank: number) => {
       const t = zeros([rank, C], settings);
@@ -137,7 +132,7 @@ export class RWKV7TimeMix extends ScanLayer<"x" | "S"> {
     this.x_v = mix(0.7);
     this.x_a = mix(0.9);
     this.x_g = mix(0.2);
-    this.w0 = each((i) => -5.5 + 6 * (C > 1 ? i / (C - 1) : 0) ** (1 + depth ** 0.3) + 2.5 * zigzag(i));
+    this.w0 = each((i) => -5.5 + 6 * (C > 1 ? i / (C - 1) : 0) ** (1 + rising ** 0.3) + 2.5 * zigzag(i));
     this.w1 = low(decayRank);
     this.w2 = high(decayRank);
     this.a0 = each((i) => -0.19 + 0.3 * zigzag(i) + 0.4 * linear(i));
@@ -227,12 +222,9 @@ export class RWKV7TimeMix extends ScanLayer<"x" | "S"> {
 /** The state of RWKV-7's time mixing. */
 export type RWKV7TimeMixState = ScanState<"x" | "S">;
 
-export interface RWKV7ChannelMixOptions extends Placement {
+export interface RWKV7ChannelMixOptions extends Placement, DepthOptions {
   /** Numbers inside. Default: four times the input's. */
   readonly hiddenSize?: number;
-  /** Which layer this is, counted from 0, and of how many. Default 0 of 1. */
-  readonly layer?: number;
-  readonly layers?: number;
   readonly generator?: Generator;
 }
 
@@ -257,11 +249,9 @@ export class RWKV7ChannelMix extends ScanLayer<"x"> {
     const where = "RWKV7ChannelMix";
     checkOptions(where, options, ["hiddenSize", "layer", "layers", "generator", "device", "dtype"]);
     checkCount(where, "inputSize", inputSize);
-    const { hiddenSize = 4 * inputSize, layer = 0, layers = layer + 1, generator, device, dtype } = options;
+    const { hiddenSize = 4 * inputSize, generator, device, dtype } = options;
     checkCount(where, "hiddenSize", hiddenSize);
-    checkCount(where, "layer", layer, 0);
-    checkCount(where, "layers", layers, layer + 1);
-    const power = (1 - layer / layers) ** 4;
+    const power = depth(where, options).falling ** 4;
     const shares = Array.from({ length: inputSize }, (_, i) => 1 - (i / inputSize) ** power);
     this.x_k = tensor(shares, { shape: [1, 1, inputSize], requiresGrad: true, ...place(options) });
     const settings = { bias: false, generator, device, dtype };

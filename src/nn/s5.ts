@@ -8,8 +8,8 @@ import { tensor } from "../tensor/create.js";
 import type { MaybeTensor, Shape } from "../tensor/op.js";
 import { normal } from "../tensor/random.js";
 import type { Tensor } from "../tensor/tensor.js";
-import { device } from "../backend/devices.js";
 import { discretize, timesPacked, type Discretization } from "./discretize.js";
+import { draw } from "./draw.js";
 import { normalForm } from "./hippo.js";
 import { ScanLayer, type ScanInput, type ScanState } from "./scanLayer.js";
 import { drawStateSpace, stateSpaceOptions, type StateSpaceOptions } from "./stateSpace.js";
@@ -99,12 +99,9 @@ export class S5 extends ScanLayer<"x"> {
     this.Lambda_re = vector(w.re);
     this.Lambda_im = vector(w.im);
     // V^* B and C V of real matrices of 2 P states, with variances 1 / H and 1 / (2 P).
-    const draw = (count: number, std: number) => {
-      using values = normal([count], { std, generator: options.generator, dtype: "float64", device: device("reference") });
-      return values.dataSync();
-    };
-    const inputs = draw(2 * P * H, 1 / Math.sqrt(H));
-    const outputs = draw(H * 2 * P, 1 / Math.sqrt(2 * P));
+    const { generator } = options;
+    const inputs = draw(normal, 2 * P * H, { std: 1 / Math.sqrt(H), generator });
+    const outputs = draw(normal, H * 2 * P, { std: 1 / Math.sqrt(2 * P), generator });
     const product = (rows: number, columns: number, value: (row: number, column: number, k: number) => number, sign: 1 | -1) =>
       Float64Array.from({ length: 2 * rows * columns }, (_, i) => {
         const [row, column] = [Math.floor(i / (2 * columns)), Math.floor(i / 2) % columns];

@@ -1,4 +1,3 @@
-import { device } from "../backend/devices.js";
 import { linear } from "../ops/matmul.js";
 import { reshape, transpose } from "../ops/movement.js";
 import { sru } from "../ops/sru.js";
@@ -7,6 +6,7 @@ import { tensor } from "../tensor/create.js";
 import type { Shape } from "../tensor/op.js";
 import { uniform, type Generator } from "../tensor/random.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { draw } from "./draw.js";
 import { place, type Placement } from "./module.js";
 import { ScanLayer, type ScanInput, type ScanState } from "./scanLayer.js";
 
@@ -54,17 +54,15 @@ export class SRU extends ScanLayer<"c"> {
     this.activation = activation;
     const k = inputSize === hiddenSize ? 3 : 4;
     const placed = { ...place(options), requiresGrad: true };
-    const draw = (count: number, variance: (i: number) => number) => {
-      using values = uniform([count], { low: -Math.sqrt(3), high: Math.sqrt(3), generator, dtype: "float64", device: device("reference") });
-      return Float64Array.from(values.dataSync(), (v, i) => v * Math.sqrt(variance(i)));
-    };
+    const start = (count: number, variance: (i: number) => number) =>
+      draw(uniform, count, { low: -Math.sqrt(3), high: Math.sqrt(3), generator }).map((v, i) => v * Math.sqrt(variance(i)));
     const isGate = (i: number) => i % k === 1 || i % k === 2;
     this.weight = tensor(
-      draw(inputSize * k * hiddenSize, (i) => (isGate(i) ? 0.5 : 1) / inputSize),
+      start(inputSize * k * hiddenSize, (i) => (isGate(i) ? 0.5 : 1) / inputSize),
       { shape: [inputSize, k * hiddenSize], ...placed },
     );
     this.weight_c = tensor(
-      draw(2 * hiddenSize, () => 0.5),
+      start(2 * hiddenSize, () => 0.5),
       placed,
     );
     this.bias = tensor(

@@ -6,10 +6,12 @@ import type { Tensor } from "../tensor/tensor.js";
 import { reshape } from "./movement.js";
 import { where } from "./select.js";
 
+// Lengths beyond 0..T count as 0 and T.
 const lengthCases = [
   { lengths: [1], steps: 1 },
   { lengths: [0, 3, 5], steps: 5 },
   { lengths: [7, 2, 13, 1], steps: 13 },
+  { lengths: [-3, 9, 4, 2147483647], steps: 4 },
 ];
 
 /** 1 where step t is valid (t < length), else 0. The kernel reads ints [rows, steps]. */
@@ -35,7 +37,7 @@ export function sequenceMask(lengths: Tensor, steps: number, dtype: "float32" | 
   return apply(sequenceMaskOp, [lengths], { steps, dtype })[0];
 }
 
-/** x [N, T, ...] with the first `length` steps of each row reversed, the rest in place. Ints [N, T, inner]. */
+/** x [N, T, ...] with the first `length` steps of each row reversed, T of a longer one, the rest in place. Ints [N, T, inner]. */
 const reverseSequenceOp: Op = defineOp({
   name: "reverseSequence",
   shape([x, lengths]) {
@@ -47,7 +49,7 @@ const reverseSequenceOp: Op = defineOp({
   },
   reference([x, lengths], [y], [rows, steps, inner]) {
     for (let n = 0; n < rows; n++) {
-      const length = lengths ? lengths[n] : steps;
+      const length = lengths ? Math.min(lengths[n], steps) : steps;
       for (let t = 0; t < steps; t++) {
         const from = t < length ? length - 1 - t : t;
         for (let i = 0; i < inner; i++) y[(n * steps + t) * inner + i] = x[(n * steps + from) * inner + i];

@@ -16,7 +16,7 @@ export type DualInputs = Pick<MatrixScanInputs, "q" | "k" | "v" | "logDecay" | "
  * The other form of a matrix scan whose decay is a number a step (Dao & Gu 2024, "Transformers are SSMs", section 5):
  * attention without softmax, masked by the decay between two steps. It gives what `matrixScan` gives, by T^2 products.
  *
- *     O = (L * Q K') V,   L_ij = w_i w_{i-1} ... w_{j+1} for j <= i, else 0
+ *     O = (L * Q K^T) V,   L_ij = w_i w_{i-1} ... w_{j+1} for j <= i, else 0
  *
  * Arguments as those of `matrixScan`. Decays are differences of sums of logDecay: in float32 they lose what the sum over
  * a whole sequence has too many digits for.
