@@ -17,7 +17,6 @@
   X(matmul) \
   X(step) \
   X(sweep) \
-  X(sweep_rare) \
   X(scan) \
   X(matrix_scan)
 // clang-format on
