@@ -1,33 +1,40 @@
-// The cases of bench:cuda, the most telling first, and the floor of a step on an H100.
-const lstm = (hidden, batch, precision, more = {}) => ({ cell: "lstm", hidden, batch, precision, layers: 1, steps: 256, ...more });
+// The cases of bench:cuda, the most telling first.
 
-const sizes = [64, 128, 160, 192, 256, 512, 768, 1024, 2048];
+const hidden = [64, 128, 160, 192, 256, 512, 768, 1024, 2048];
+const batch = [1, 16, 64, 128];
+const precision = ["fp32", "tf32", "bf16", "fp16"];
+const cell = ["lstm", "gru", "rnn"];
+// One layer in one direction over sequences of one length, or another of these.
+const plain = {};
+const forms = [{ layers: 4 }, { bidirectional: true }, { ragged: true }, { layers: 4, bidirectional: true }];
 
-export const cases = [
-  ...[64, 128, 256, 512, 1024].flatMap((h) => [1, 16].flatMap((b) => ["fp32", "bf16"].map((p) => lstm(h, b, p)))),
-  ...[128, 256, 512, 1024].flatMap((h) => ["gru", "rnn"].map((cell) => lstm(h, 16, "fp32", { cell }))),
-  ...[128, 256, 512].flatMap((h) => [
-    lstm(h, 16, "bf16", { layers: 4 }),
-    lstm(h, 16, "bf16", { bidirectional: true }),
-    lstm(h, 16, "bf16", { ragged: true }),
-  ]),
-  ...sizes.flatMap((h) => [64, 128].flatMap((b) => ["fp32", "tf32", "bf16", "fp16"].map((p) => lstm(h, b, p)))),
-  ...[160, 192, 768, 2048].flatMap((h) => [1, 16].flatMap((b) => ["fp32", "tf32", "bf16"].map((p) => lstm(h, b, p)))),
+/** Each of the groups whole before the next one. Within a group the first key changes slowest. */
+const groups = [
+  { cell: ["lstm"], batch: [16, 1], hidden: [128, 256, 512, 1024], precision, form: [plain] },
+  { cell: ["lstm"], batch: [64], hidden: [64, 160, 192, 512, 768, 1024, 2048], precision, form: [plain] },
+  { cell: ["gru", "rnn"], batch: [16], hidden: [128, 512, 1024], precision: ["tf32", "bf16"], form: [plain] },
+  { cell: ["lstm", "gru"], batch: [16], hidden: [128, 512], precision: ["tf32", "bf16"], form: forms },
+  { cell: ["lstm"], batch, hidden, precision, form: [plain] },
+  { cell: ["gru", "rnn"], batch, hidden, precision, form: [plain] },
+  { cell, batch, hidden, precision, form: forms },
 ];
 
-const gates = { lstm: 4, gru: 3, rnn: 1 };
-
-/**
- * Microseconds below which no step can go on an H100: the products at the rate of the units that take them, and one
- * exchange of h where the weights of a layer do not fit one SM.
- */
-export function floor({ cell, hidden, batch, precision }) {
-  const half = precision === "bf16" || precision === "fp16";
-  const multiplyAdds = gates[cell] * hidden * hidden * batch;
-  const bytes = gates[cell] * hidden * hidden * (half ? 2 : 4);
-  const blocks = Math.min(132, Math.max(1, Math.ceil(bytes / 200_000)));
-  const aClock = half ? 2048 * 0.63 : precision === "tf32" ? 1024 * 0.63 : 128; // multiply-adds of an SM
-  const exchange = blocks === 1 ? 0.05 : blocks <= 16 ? 0.3 : 0.8;
-  const atWork = Math.max(blocks, Math.min(132, blocks * Math.ceil(batch / 8)));
-  return multiplyAdds / (atWork * aClock) / 1755 + exchange;
+function* crossed({ cell, batch, hidden, precision, form }) {
+  for (const c of cell)
+    for (const b of batch)
+      for (const h of hidden)
+        for (const p of precision)
+          for (const f of form)
+            yield { cell: c, hidden: h, batch: b, precision: p, layers: 1, bidirectional: false, ragged: false, steps: 256, ...f };
 }
+
+const every = groups.flatMap((group) => [...crossed(group)]);
+export const cases = [...new Map(every.map((c) => [JSON.stringify(c), c])).values()];
+
+/** One of each kind, of a size that an emulated GPU can compute. */
+export const smallCases = cell.flatMap((c, i) =>
+  [plain, ...forms].flatMap((form, k) => {
+    const p = precision[(i + k) % precision.length];
+    return [{ cell: c, hidden: 16, batch: 2, precision: p, layers: 1, bidirectional: false, ragged: false, steps: 4, ...form }];
+  }),
+);

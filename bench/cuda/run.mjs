@@ -1,132 +1,104 @@
-// Sweeps on a GPU, microseconds a step, beside cuDNN through PyTorch where there is one. Needs Node and the built files:
-//   node bench/cuda/run.mjs [--seconds 300] [--out FILE.md] [--small]
-// Both sides are timed by the clock around whole calls, from an idle GPU to an idle GPU. TF32 is measured in a process of
-// its own, as it is asked for by the environment.
+// Recurrent layers on a GPU, microseconds a step, in turns with cuDNN through PyTorch where that is installed.
+//   node bench/cuda/run.mjs [--seconds 300] [--out FILE.md] [--small]     --small: a few tiny cases, to see that it runs
+// Needs Node and the built files; cases that the seconds do not suffice for are left out.
 import { spawn, spawnSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
-import { pathToFileURL } from "node:url";
-import { cases, floor } from "./cases.mjs";
+import { setTimeout } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import { gpu } from "../../test/cuda/library.mjs";
+import { cases, smallCases } from "./cases.mjs";
+import { floor } from "./floor.mjs";
+import { report } from "./report.mjs";
 
-const dist = process.env.THROUGHTIME_DIST ?? join(import.meta.dirname, "..", "..", "dist");
-const { device, Generator, GRU, LSTM, mul, noGrad, RNN, scope, sum, uniform } = await import(pathToFileURL(join(dist, "index.js")).href);
+const options = { seconds: { type: "string", default: "300" }, out: { type: "string" }, small: { type: "boolean", default: false } };
+const { seconds, out, small } = parseArgs({ options }).values;
+const until = Date.now() + 1000 * Number(seconds);
+const rounds = small ? 1 : 7;
+const longest = 60; // seconds until an answer
 
-function option(name, otherwise) {
-  const at = process.argv.indexOf(`--${name}`);
-  return at < 0 ? otherwise : process.argv[at + 1];
+const info = gpu("NOTHING WAS MEASURED ON CUDA");
+const date = new Date().toISOString().slice(0, 10);
+const slug = info.gpu.toLowerCase().replace(/[^a-z0-9]+/g, "-");
+const file = out ?? join(import.meta.dirname, "..", "results", `${date}-${slug}-cuda.md`);
+
+/** A process that is asked one line at a time and answers with one. One that ends or hangs is followed by another. */
+async function open(command, args, env = {}) {
+  let next, child;
+  const start = async () => {
+    child = spawn(command, args, { stdio: ["pipe", "pipe", "inherit"], env: { ...process.env, ...env } });
+    child.stdin.on("error", () => undefined);
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+    next = async () => {
+      const patience = new AbortController();
+      const late = setTimeout(1000 * longest, { late: true }, { signal: patience.signal, ref: false }).catch(() => ({}));
+      const { value, done, late: hangs } = await Promise.race([lines.next(), late]);
+      patience.abort();
+      if (!hangs && !done) return JSON.parse(value);
+      child.kill("SIGKILL");
+      child = null;
+      return { error: hangs ? `no answer in ${longest} s` : "its process ended" };
+    };
+    return await next();
+  };
+  const about = await start();
+  const ask = async (request) => {
+    if (!child) await start();
+    if (!child) return { error: "its process does not start" };
+    child.stdin.write(`${JSON.stringify(request)}\n`);
+    return await next();
+  };
+  return { about, ask, end: () => child?.stdin.end() };
 }
-const small = process.argv.includes("--small");
-const tf32 = process.env.THROUGHTIME_TF32 === "1";
-const until = Date.now() + 1000 * Number(option("seconds", 300));
 
-const info = device.info().devices.find(({ name }) => name === "cuda");
-if (!info.available) {
-  console.log(`\n*** NOTHING WAS MEASURED ON CUDA: ${info.reason} ***\n`);
-  process.exit(0);
-}
-const on = device("cuda");
-const Cells = { lstm: LSTM, gru: GRU, rnn: RNN };
+const script = join(import.meta.dirname, "ours.mjs");
+const ours = await open(process.execPath, [script], { THROUGHTIME_TF32: "0" });
+const oursInTf32 = await open(process.execPath, [script], { THROUGHTIME_TF32: "1" });
+const python = process.env.PYTHON ?? "python3";
+const hasPeer = spawnSync(python, ["-c", "import torch; assert torch.cuda.is_available()"], { stdio: "ignore" }).status === 0;
+const peer = hasPeer ? await open(python, [join(import.meta.dirname, "peer.py")]) : null;
+if (!peer) console.log("PyTorch with a GPU is not here: there is nothing to compare with");
+
 const median = (list) => list.toSorted((a, b) => a - b)[Math.floor(list.length / 2)];
 
-/** PyTorch, asked one case at a time; null where it is not installed. */
-async function peer() {
-  const python = process.env.PYTHON ?? "python3";
-  if (spawnSync(python, ["-c", "import torch; assert torch.cuda.is_available()"], { stdio: "ignore" }).status !== 0) return null;
-  const child = spawn(python, [join(import.meta.dirname, "peer.py")], { stdio: ["pipe", "pipe", "inherit"] });
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  const next = async () => JSON.parse((await lines.next()).value);
-  const versions = await next();
-  return { versions, ask: (c) => (child.stdin.write(`${JSON.stringify(c)}\n`), next()), end: () => child.stdin.end() };
-}
-
-/** Milliseconds of `body`, which ends with a read, the median of some runs after warming up. */
-function timed(body, repeats) {
-  for (let i = 0; i < 3; i++) body();
-  return median(
-    Array.from({ length: repeats }, () => {
-      const start = performance.now();
-      body();
-      return performance.now() - start;
-    }),
-  );
-}
-
-function measure(c) {
-  const { cell, hidden, batch, layers, precision, bidirectional = false, ragged = false } = c;
-  const steps = small ? 8 : c.steps;
-  const generator = new Generator(1);
-  const model = new Cells[cell](hidden, hidden, {
-    layers,
-    bidirectional,
-    device: on,
-    generator,
-    ...(precision === "bf16" && { precision: "bf16" }),
-  });
-  const x = uniform([batch, steps, hidden], { low: -1, high: 1, generator, device: on });
-  const lengths = Array.from({ length: batch }, (_, i) => Math.round(steps - (i * 0.75 * steps) / Math.max(1, batch - 1)));
-  const run = () => model.forward(x, ragged ? { lengths } : {}).output;
-  // Reading one number waits for the GPU; what that costs is taken off.
-  const one = uniform([1], { generator, device: on });
-  const read = timed(() => one.dataSync(), 20);
-  const forward = timed(() => scope(() => noGrad(() => (run(), one.dataSync()))), small ? 2 : 10);
-  const weights = scope(() => uniform(run().shape, { low: -1, high: 1, generator, device: on }));
-  const train = timed(
-    () =>
-      scope(() => {
-        for (const p of model.parameters()) {
-          p.grad?.dispose();
-          p.grad = null;
-        }
-        sum(mul(run(), weights)).backward();
-        one.dataSync();
-      }),
-    small ? 2 : 6,
-  );
-  const micro = (ms) => (1000 * Math.max(0, ms - read)) / steps / layers;
-  return { forward: micro(forward), train: micro(train) };
-}
-
-const other = await peer();
-const rows = [];
-for (const c of small ? [{ ...cases[0], hidden: 16, batch: 2 }] : cases) {
-  if (Date.now() > until) break;
-  // What float32 means is fixed for a process.
-  if (c.precision === (tf32 ? "fp32" : "tf32")) continue;
-  const theirs = (await other?.ask(c)) ?? {};
-  let mine = {};
-  try {
-    if (c.precision !== "fp16") mine = measure(c);
-  } catch (error) {
-    mine = { error: error.message };
+/** Medians of rounds in turns, of each side that can compute the case. */
+async function measure(c) {
+  const sides = { mine: c.precision === "tf32" ? oursInTf32 : ours, theirs: peer };
+  const results = {};
+  const ready = [];
+  for (const [name, side] of Object.entries(sides)) {
+    if (!side) continue;
+    const answer = await side.ask({ case: c });
+    results[name] = answer.error ? { error: answer.error } : { forward: [], train: [] };
+    if (!answer.error) ready.push(name);
   }
-  rows.push({ c, mine, theirs });
-  console.log(JSON.stringify({ ...c, floor: floor(c), mine, theirs }));
+  for (let round = 0; round < rounds; round++)
+    for (const mode of ["forward", "train"])
+      for (const name of ready) {
+        if (results[name].error) continue;
+        const { us, error } = await sides[name].ask({ run: mode });
+        if (error) results[name] = { error };
+        else results[name][mode].push(us);
+      }
+  const medians = ({ error, forward, train }) => (error ? { error } : { forward: median(forward), train: median(train) });
+  return Object.fromEntries(Object.entries(results).map(([name, result]) => [name, medians(result)]));
 }
-other?.end();
 
-const us = (v) => (v === undefined ? "-" : v.toFixed(2));
-const ratio = (theirs, mine) => (theirs === undefined || mine === undefined ? "-" : `x${(theirs / mine).toFixed(2)}`);
-const described = ({ layers, bidirectional, ragged }) =>
-  [layers > 1 && `${layers} layers`, bidirectional && "both directions", ragged && "ragged"].filter(Boolean).join(", ");
-const table = [
-  `# Sweeps on ${info.gpu}, ${new Date().toISOString().slice(0, 10)}${tf32 ? ", TF32" : ""}`,
-  "",
-  "Microseconds a step and layer, forward, and forward and backward with the gradients of weights; by the clock, median of some calls. " +
-    `Driver CUDA ${info.driver}, kernels CUDA ${info.runtime}, Node ${process.version}, ` +
-    (other ? `PyTorch ${other.versions.torch} with cuDNN ${other.versions.cudnn}` : "no PyTorch") +
-    ". Above x1 ours is faster. The floor is arithmetic (bench/cuda/cases.mjs).",
-  "",
-  "| cell | H | B | precision | | forward | cuDNN | | floor | train | cuDNN | |",
-  "|---|---|---|---|---|---|---|---|---|---|---|---|",
-  ...rows.map(({ c, mine, theirs }) => {
-    const start = `| ${c.cell} | ${c.hidden} | ${c.batch} | ${c.precision} | ${described(c)} |`;
-    if (mine.error) return `${start} ${mine.error} | | | | | | |`;
-    const forward = `${us(mine.forward)} | ${us(theirs.forward)} | ${ratio(theirs.forward, mine.forward)} | ${us(floor(c))}`;
-    return `${start} ${forward} | ${us(mine.train)} | ${us(theirs.train)} | ${ratio(theirs.train, mine.train)} |`;
-  }),
-  "",
-].join("\n");
-console.log(`\n${table}`);
-const out = option("out", null);
-if (out) writeFileSync(out, table);
+// Bytes a microsecond of the memory.
+const memory = /h200/i.test(info.gpu) ? 4.8e6 : 3.35e6;
+const rows = [];
+const about = { info, date, node: ours.about.node, peer: peer?.about, rounds };
+mkdirSync(dirname(file), { recursive: true });
+const chosen = small ? smallCases : cases;
+for (const c of chosen) {
+  if (Date.now() > until) break;
+  const row = { case: c, floor: floor(c, memory), ...(await measure(c)) };
+  rows.push(row);
+  console.log(JSON.stringify(row));
+  // Whole after each case, so that a run that is cut short has its results.
+  writeFileSync(file, report(about, rows, chosen.length));
+}
+for (const side of [ours, oursInTf32, peer]) side?.end();
+console.log(`\n${report(about, rows, chosen.length)}\nwritten to ${file}`);
+if (rows.length === 0 || rows.some(({ mine }) => mine?.error)) process.exitCode = 1;
