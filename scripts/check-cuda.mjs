@@ -1,7 +1,7 @@
 // Compiles the CUDA kernels for each architecture and reads what ptxas says: no warnings, no registers spilled to memory,
 // and in the persistent sweeps and products no more registers than leave a block its SM.   npm run check:cuda
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -29,14 +29,10 @@ function sh(command, args) {
   return stdout + stderr;
 }
 
-// With a library already built and its log kept (THROUGHTIME_PTXAS_LOG), that is read instead.
-let log;
-if (process.env.THROUGHTIME_PTXAS_LOG) {
-  log = readFileSync(process.env.THROUGHTIME_PTXAS_LOG, "utf8");
-} else {
-  sh("cmake", ["-S", root, "-B", folder, "-DTHROUGHTIME_BASE_ONLY=ON", "-DCMAKE_CUDA_FLAGS=-Xptxas=-v"]);
-  log = sh("cmake", ["--build", folder, "--target", "throughtime_cuda", "--parallel", String(availableParallelism())]);
-}
+// The flags that the build is given by the environment count too: with the same ones a cache of compilations has it all.
+const flags = process.env.CUDAFLAGS ?? "-Xptxas=-v";
+sh("cmake", ["-S", root, "-B", folder, "-DTHROUGHTIME_BASE_ONLY=ON", `-DCMAKE_CUDA_FLAGS=${flags}`]);
+const log = sh("cmake", ["--build", folder, "--target", "throughtime_cuda", "--parallel", String(availableParallelism())]);
 
 const problems = [...log.matchAll(/^.*\bwarning\b.*$/gim)].map(([line]) => line.trim());
 const kernels = [];
