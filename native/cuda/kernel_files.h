@@ -3,5 +3,6 @@
 
 // clang-format off
 #define THROUGHTIME_CUDA_FILES(X) \
-  X(elementwise)
+  X(elementwise) \
+  X(scan)
 // clang-format on
