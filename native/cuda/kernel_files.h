@@ -4,5 +4,6 @@
 // clang-format off
 #define THROUGHTIME_CUDA_FILES(X) \
   X(elementwise) \
-  X(scan)
+  X(scan) \
+  X(causal_conv)
 // clang-format on
