@@ -5,5 +5,6 @@
 #define THROUGHTIME_CUDA_FILES(X) \
   X(elementwise) \
   X(scan) \
-  X(causal_conv)
+  X(causal_conv) \
+  X(selective_scan)
 // clang-format on

@@ -44,5 +44,27 @@ inline void add_up(Device* device, const float* parts, int64_t count, int64_t n,
   }
 }
 
+// x [N, T, width], or none, becomes zero behind the rows' ends.
+inline void clear_padding(Device* device, const ScanShape& shape, float* x, int64_t width) {
+  if (!x || !shape.lengths) return;
+  for_each(device, shape.rows * shape.steps * width, [=] __device__(int64_t i) {
+    const int64_t t = i / width;
+    if (t % shape.steps >= shape.valid(t / shape.steps)) x[i] = 0.0f;
+  });
+}
+
+// The sum of what `lanes` neighbours hold, a power of 2.
+DEVICE float sum_of(float x, int lanes) {
+  for (int mask = lanes / 2; mask > 0; mask /= 2) x += shuffle_xor(x, mask);
+  return x;
+}
+
+// How many lanes share `n` numbers, `held` each; a power of 2, all of a warp at most.
+inline int lanes_for(int64_t n, int64_t held) {
+  int lanes = 1;
+  while (lanes * held < n && lanes < (int)kWarp) lanes *= 2;
+  return lanes;
+}
+
 }  // namespace
 }  // namespace throughtime
