@@ -6,5 +6,6 @@
   X(elementwise) \
   X(scan) \
   X(causal_conv) \
-  X(selective_scan)
+  X(selective_scan) \
+  X(complex_scan)
 // clang-format on
