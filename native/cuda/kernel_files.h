@@ -7,5 +7,6 @@
   X(scan) \
   X(causal_conv) \
   X(selective_scan) \
-  X(complex_scan)
+  X(complex_scan) \
+  X(diagonal_scan)
 // clang-format on
