@@ -8,5 +8,6 @@
   X(causal_conv) \
   X(selective_scan) \
   X(complex_scan) \
-  X(diagonal_scan)
+  X(diagonal_scan) \
+  X(sru)
 // clang-format on
