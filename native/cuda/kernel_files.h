@@ -9,5 +9,6 @@
   X(selective_scan) \
   X(complex_scan) \
   X(diagonal_scan) \
-  X(sru)
+  X(sru) \
+  X(wkv)
 // clang-format on
