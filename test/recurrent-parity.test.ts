@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { add, device, mul, scope, sum, tensor, type Tensor } from "../src/index.js";
 import type { ForwardOptions, RecurrentOptions } from "../src/nn/recurrent.js";
 import { Generator, uniform } from "../src/tensor/random.js";
-import { nativeAvailable, weightsLike } from "./helpers.js";
+import { nativeAvailable, nativeUnderTest, weightsLike } from "./helpers.js";
 import { possible, randomised, structures, type Variant } from "./recurrentVariants.js";
 
 /** What a batch can look like. */
@@ -76,7 +76,7 @@ describe.skipIf(!nativeAvailable)("every option on the native device, in single 
   describe.each([...structures(), ...randomised()])("$name", (variant) => {
     it.each(Object.entries(corners).filter(([, { options = {} }]) => possible(variant, options)))("%s", (_, corner) => {
       scope(() => {
-        const cpu = computed("cpu", variant, corner);
+        const cpu = computed(nativeUnderTest, variant, corner);
         const reference = computed("reference", variant, corner, cpu.parameters);
         expect(Object.keys(cpu.values)).toEqual(Object.keys(reference.values));
         for (const key of cpu.layer.namedParameters().keys()) expect(cpu.values, key).toHaveProperty([`gradient of ${key}`]);

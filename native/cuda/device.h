@@ -1,6 +1,7 @@
 // What a CUDA kernel's host side is lent, and how it launches. Every file of kernels starts with this header and ends
 // with THROUGHTIME_CUDA_KERNELS(file, entries).
 #pragma once
+#include <cstring>
 #include <stdexcept>
 #include <string>
 
@@ -31,6 +32,13 @@ struct CudaDevice : Device {
   bool tf32;            // whether products of float32 may be taken in TF32
 };
 
+struct Shape {
+  dim3 grid, block;
+  size_t shared = 0;         // bytes
+  unsigned cluster = 1;      // blocks of a cluster, along x
+  bool cooperative = false;  // all blocks are there at once
+};
+
 inline CudaDevice* cuda(Device* device) { return static_cast<CudaDevice*>(device); }
 
 inline void check(cudaError_t error, const char* what) {
@@ -49,13 +57,6 @@ template <class T>
 T* scratch(Device* device, size_t count) {
   return static_cast<T*>(device->scratch(device, count * sizeof(T)));
 }
-
-struct Shape {
-  dim3 grid, block;
-  size_t shared = 0;         // bytes
-  unsigned cluster = 1;      // blocks of a cluster, along x
-  bool cooperative = false;  // all blocks are there at once
-};
 
 template <class... P, class... A>
 void launch(Device* device, const Shape& shape, void (*kernel)(P...), A... args) {
@@ -117,10 +118,21 @@ void for_each_block(Device* device, int64_t n, int threads, size_t shared, const
   launch(device, {dim3((unsigned)(n < most ? n : most)), dim3(threads), shared}, over_blocks<F>, n, body);
 }
 
+// Any value of whole words, from another lane.
+template <class T>
+DEVICE T shuffle_words(T value, int mask) {
+  static_assert(sizeof(T) % 4 == 0, "whole words");
+  uint32_t words[sizeof(T) / 4];
+  memcpy(words, &value, sizeof(T));
+  for (unsigned i = 0; i < sizeof(T) / 4; i++) words[i] = shuffle_xor(words[i], mask);
+  memcpy(&value, words, sizeof(T));
+  return value;
+}
+
 // Adds or otherwise joins one value of each lane of a warp; every lane gets the result, always in the same order.
 template <class T, class F>
 DEVICE T warp_reduce(T value, F join) {
-  for (int mask = kWarp / 2; mask > 0; mask /= 2) value = join(value, shuffle_xor(value, mask));
+  for (int mask = kWarp / 2; mask > 0; mask /= 2) value = join(value, shuffle_words(value, mask));
   return value;
 }
 struct Plus {

@@ -4,6 +4,20 @@
 // clang-format off
 #define THROUGHTIME_CUDA_FILES(X) \
   X(elementwise) \
+  X(reduce) \
+  X(movement) \
+  X(sequence) \
+  X(gather) \
+  X(random) \
+  X(softmax) \
+  X(norm) \
+  X(optim) \
+  X(conv) \
+  X(long_conv) \
+  X(matmul) \
+  X(step) \
+  X(sweep) \
+  X(sweep_rare) \
   X(scan) \
   X(causal_conv) \
   X(selective_scan) \

@@ -40,6 +40,9 @@ __device__ __forceinline__ T shuffle_up(T value, unsigned by) {
   return __shfl_up_sync(0xffffffffu, value, by);
 }
 
+// Whether it is true for any thread of the block.
+__device__ __forceinline__ bool block_or(bool value) { return __syncthreads_or(value); }
+
 // Between the blocks of a cluster (compute capability 9.0): a block's rank, an address in the shared memory of another
 // one, and a barrier that makes what was written there seen.
 __device__ __forceinline__ unsigned cluster_rank() {
@@ -90,6 +93,7 @@ __device__ __forceinline__ float load_shared_by_grid(const float* p) {
   asm volatile("ld.relaxed.gpu.global.f32 %0, [%1];" : "=f"(value) : "l"(p) : "memory");
   return value;
 }
+__device__ __forceinline__ float4 load_shared_by_grid(const float4* p) { return __ldcg(p); }
 // Between two looks at such a word.
 __device__ __forceinline__ void spin() {}
 
@@ -119,4 +123,5 @@ __device__ __forceinline__ uint32_t to_tf32(float x) {
 // Kernels and what they call, in the file that launches them.
 #define KERNEL __global__
 #define DEVICE __device__ __forceinline__
+#define DEVICE_AND_HOST __host__ __device__ __forceinline__
 #endif

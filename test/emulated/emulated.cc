@@ -232,6 +232,16 @@ void launch(dim3 grid, dim3 block, size_t shared, unsigned cluster, bool coopera
 
 namespace throughtime {
 
+bool block_or(bool value) {
+  emulated::Block& block = *emulated::self->block;
+  block_sync();
+  if (emulated::self->index.x == 0) block.any = false;
+  block_sync();
+  if (value) block.any = true;
+  block_sync();
+  return block.any;
+}
+
 namespace {
 
 float bf16(uint32_t word, int half) { return __uint_as_float(half ? word & 0xffff0000u : word << 16); }

@@ -29,6 +29,7 @@ inline float2 make_float2(float x, float y) { return {x, y}; }
 #define __launch_bounds__(...)
 #define KERNEL
 #define DEVICE inline
+#define DEVICE_AND_HOST inline
 
 namespace emulated {
 
@@ -54,6 +55,7 @@ struct Block {
   Group* group = nullptr;
   unsigned char* shared = nullptr;
   Barrier barrier;
+  bool any = false;  // of a vote
   Warp* warps = nullptr;
 };
 
@@ -129,6 +131,7 @@ T* shared_memory() {
   return reinterpret_cast<T*>(emulated::self->block->shared);
 }
 inline void block_sync() { emulated::arrive_and_wait(emulated::self->block->barrier); }
+bool block_or(bool value);
 inline void warp_sync() { emulated::exchange(nullptr, 0); }
 template <class T>
 T shuffle(T value, int lane) {
@@ -160,6 +163,7 @@ inline unsigned load_acquire(const unsigned* p) { return *static_cast<const vola
 inline void store_release(unsigned* p, unsigned value) { *static_cast<volatile unsigned*>(p) = value; }
 inline unsigned add_release(unsigned* p, unsigned value) { return (*p += value) - value; }
 inline float load_shared_by_grid(const float* p) { return *static_cast<const volatile float*>(p); }
+inline float4 load_shared_by_grid(const float4* p) { return *p; }
 inline void spin() { emulated::yield(); }
 
 void multiply_bf16(float* d, const uint32_t* a, const uint32_t* b);
