@@ -18,5 +18,11 @@
   X(step) \
   X(sweep) \
   X(scan) \
+  X(causal_conv) \
+  X(selective_scan) \
+  X(complex_scan) \
+  X(diagonal_scan) \
+  X(sru) \
+  X(wkv) \
   X(matrix_scan)
 // clang-format on
