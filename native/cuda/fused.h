@@ -10,7 +10,7 @@ namespace throughtime {
 
 enum class Team { BLOCK, CLUSTER, GRID };
 
-constexpr int kMostUnits = 64;   // of a block
+constexpr int kMostUnits = 64;  // of a block
 
 // The cells that are often used alone have it; each costs a dozen kernels. See native/cells/cell.h for what it must be.
 template <class Cell>
