@@ -1,174 +1,230 @@
-// A tile of a product by one block. Each kind of tile says how its operands lie in shared memory, and how it multiplies
-// what is there; the walk over the sum is the same for all.
+// How products are cut up: C into tiles, one to a block, and k into stretches.
+//
+// A stretch is summed in order, and the stretches are added in order. How long they are depends on k alone, and so do
+// the bits of an element of C on its row of A and its column of B alone: not on the tile it lies in, nor on whether one
+// block takes all stretches or each has a block of its own, which leaves its sums in `partial` for a second pass.
 #pragma once
 #include "gemm.h"
-#include "round.h"
 
 namespace throughtime {
-namespace {
 
-constexpr int kTileThreads = 256;
-
-DEVICE_AND_HOST int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// Multiplied and added in float32: each thread has a square of the tile, of Size / 16 rows and columns.
-template <int Size>
-struct FloatTile {
-  static constexpr int kRows = Size, kColumns = Size, kDepth = 16, kEach = Size / 16;
-  static constexpr int kStride = Size + 4;  // from one k to the next
-  static constexpr size_t kShared = 2 * kDepth * kStride * sizeof(float);
-  float sum[kEach][kEach];
-
-  DEVICE static float* a_at(float* shared, int row, int k) { return shared + k * kStride + row; }
-  DEVICE static float* b_at(float* shared, int column, int k) { return shared + (kDepth + k) * kStride + column; }
-  DEVICE static void put(float* place, float x) { *place = x; }
-
-  DEVICE void multiply(const float* shared) {
-    const int row = threadIdx.x / 16 * 4, column = threadIdx.x % 16 * 4;
-#pragma unroll
-    for (int k = 0; k < kDepth; k++) {
-      float a[kEach], b[kEach];
-#pragma unroll
-      for (int i = 0; i < kEach; i += 4) {
-        const float4 x = *reinterpret_cast<const float4*>(shared + k * kStride + row + i * 16);
-        const float4 y = *reinterpret_cast<const float4*>(shared + (kDepth + k) * kStride + column + i * 16);
-        a[i] = x.x, a[i + 1] = x.y, a[i + 2] = x.z, a[i + 3] = x.w;
-        b[i] = y.x, b[i + 1] = y.y, b[i + 2] = y.z, b[i + 3] = y.w;
-      }
-#pragma unroll
-      for (int i = 0; i < kEach; i++)
-#pragma unroll
-        for (int j = 0; j < kEach; j++) sum[i][j] += a[i] * b[j];
-    }
-  }
-
-  // body(row, column, sum) for each of this thread's.
-  template <class F>
-  DEVICE void each(const F& body) const {
-    const int row = threadIdx.x / 16 * 4, column = threadIdx.x % 16 * 4;
-#pragma unroll
-    for (int i = 0; i < kEach; i++)
-#pragma unroll
-      for (int j = 0; j < kEach; j++) body(row + i / 4 * 64 + i % 4, column + j / 4 * 64 + j % 4, sum[i][j]);
-  }
+struct Job : Product {
+  int64_t stretch;
+  int stretches;
+  float* partial;                  // [stretch][batch][m][n], or null
+  bool a_wide, b_wide, c_wide;     // whether four neighbours can be moved at once
+  const float *a_scale, *b_scale;  // of bytes, by row and column of the product: what one counts
 };
 
-// On the tensor cores: each warp has 16 rows and 32 columns of a tile of 64 by 64.
-struct TensorTile {
-  static constexpr int kRows = 64, kColumns = 64;
-  float sum[4][4];
-
-  DEVICE static int lane_row() { return threadIdx.x % 32 / 4; }
-  DEVICE static int lane_column() { return threadIdx.x % 32 % 4; }
-  DEVICE static int row() { return threadIdx.x / 32 % 4 * 16; }
-  DEVICE static int column() { return threadIdx.x / 32 / 4 * 32; }
-
-  template <class F>
-  DEVICE void each(const F& body) const {
-#pragma unroll
-    for (int j = 0; j < 4; j++)
-#pragma unroll
-      for (int i = 0; i < 4; i++)
-        body(row() + lane_row() + i / 2 * 8, column() + j * 8 + 2 * lane_column() + i % 2, sum[j][i]);
-  }
+struct TileSize {
+  int rows, columns;
 };
+enum TileKind { FEW_ROWS, SMALL, LARGE };
 
-// Operands as bfloat16, k by k within a row of A or a column of B; the stride keeps a fragment's lanes in different
-// banks.
-struct Bf16Tile : TensorTile {
-  static constexpr int kDepth = 32, kStride = kDepth + 8;
-  static constexpr size_t kShared = (kRows + kColumns) * kStride * sizeof(uint16_t);
-
-  DEVICE static uint16_t* a_at(float* shared, int row, int k) {
-    return reinterpret_cast<uint16_t*>(shared) + row * kStride + k;
-  }
-  DEVICE static uint16_t* b_at(float* shared, int column, int k) { return a_at(shared, kRows + column, k); }
-  DEVICE static void put(uint16_t* place, float x) { *place = (uint16_t)bf16_bits(x); }
-
-  DEVICE void multiply(const float* shared) {
-    const uint32_t* words = reinterpret_cast<const uint32_t*>(shared);
-#pragma unroll
-    for (int k = 0; k < kDepth; k += 16) {
-      const uint32_t* from = words + (row() + lane_row()) * (kStride / 2) + k / 2 + lane_column();
-      const uint32_t a[4] = {from[0], from[8 * (kStride / 2)], from[4], from[8 * (kStride / 2) + 4]};
-#pragma unroll
-      for (int j = 0; j < 4; j++) {
-        const uint32_t* to = words + (kRows + column() + j * 8 + lane_row()) * (kStride / 2) + k / 2 + lane_column();
-        const uint32_t b[2] = {to[0], to[4]};
-        multiply_bf16(sum[j], a, b);
-      }
-    }
-  }
-};
-
-// Operands as TF32.
-struct Tf32Tile : TensorTile {
-  static constexpr int kDepth = 32, kStride = kDepth + 4;
-  static constexpr size_t kShared = (kRows + kColumns) * kStride * sizeof(float);
-
-  DEVICE static float* a_at(float* shared, int row, int k) { return shared + row * kStride + k; }
-  DEVICE static float* b_at(float* shared, int column, int k) { return a_at(shared, kRows + column, k); }
-  DEVICE static void put(float* place, float x) { *place = __uint_as_float(to_tf32(x)); }
-
-  DEVICE void multiply(const float* shared) {
-    const uint32_t* words = reinterpret_cast<const uint32_t*>(shared);
-#pragma unroll
-    for (int k = 0; k < kDepth; k += 8) {
-      const uint32_t* from = words + (row() + lane_row()) * kStride + k + lane_column();
-      const uint32_t a[4] = {from[0], from[8 * kStride], from[4], from[8 * kStride + 4]};
-#pragma unroll
-      for (int j = 0; j < 4; j++) {
-        const uint32_t* to = words + (kRows + column() + j * 8 + lane_row()) * kStride + k + lane_column();
-        const uint32_t b[2] = {to[0], to[4]};
-        multiply_tf32(sum[j], a, b);
-      }
-    }
-  }
-};
-
-// What a thread brings of an operand's tile, [Size][depth]: neighbouring threads take what lies side by side in memory.
-template <int Size, int Depth, class At, class Put>
-DEVICE void load_tile(const float* x, int64_t row, int64_t column, int64_t first, int64_t rows, int64_t from,
-                      int64_t to, const At& at, const Put& put) {
-#pragma unroll
-  for (int step = 0; step < Size * Depth / kTileThreads; step++) {
-    const int i = threadIdx.x + step * kTileThreads;
-    const int r = column == 1 ? i / Depth : i % Size, k = column == 1 ? i % Depth : i / Size;
-    const bool inside = first + r < rows && from + k < to;
-    put(at(r, k), inside ? x[(first + r) * row + (from + k) * column] : 0.0f);
-  }
+inline int64_t tiles_of(const Product& p, TileSize tile) {
+  return ((p.m + tile.rows - 1) / tile.rows) * ((p.n + tile.columns - 1) / tile.columns);
 }
 
-// C, or one part of its sums into `sums` [parts][batch][m][n].
+// Products on the tensor cores, of TF32, bfloat16 or bytes.
+void multiply_on_tensor_cores(Device* device, Job job, bool tf32);
+
+// Queues what adds the sums of the stretches.
+void add_stretches(Device* device, const Job& job);
+
+namespace {
+
+inline Job job_of(const Product& p) {
+  constexpr int64_t least = 512, most = 16, step = 64;
+  Job job = {};
+  static_cast<Product&>(job) = p;
+  const int64_t shared = (p.k + most - 1) / most;
+  job.stretch = shared <= least ? least : (shared + step - 1) / step * step;
+  job.stretches = p.k == 0 ? 1 : (int)((p.k + job.stretch - 1) / job.stretch);
+  const auto wide = [](const float* data, int64_t row, int64_t column, int64_t step) {
+    return reinterpret_cast<uintptr_t>(data) % 16 == 0 && (row == 1 ? column : row) % 4 == 0 && step % 4 == 0;
+  };
+  job.a_wide = wide(p.a, p.a_row, p.a_column, p.a_step);
+  job.b_wide = wide(p.b, p.b_row, p.b_column, p.b_step);
+  job.c_wide = wide(p.c, p.c_row, 1, p.c_step);
+  return job;
+}
+
+// Few rows waste most of a tile; few tiles leave processors idle.
+inline TileKind tile_for(Device* device, const Job& job, TileSize large) {
+  if (job.m <= 16) return FEW_ROWS;
+  const bool fills = job.m > large.rows / 2 && job.n > large.columns / 2;
+  return fills && tiles_of(job, large) * job.batch * job.stretches >= cuda(device)->processors ? LARGE : SMALL;
+}
+
 template <class Tile>
-KERNEL void __launch_bounds__(kTileThreads) multiply_tiles(Product p, int64_t parts, float* sums) {
-  float* shared = shared_memory<float>();
-  const int64_t z = blockIdx.z / parts, part = blockIdx.z % parts;
-  const int64_t row = (int64_t)blockIdx.y * Tile::kRows, column = (int64_t)blockIdx.x * Tile::kColumns;
-  const int64_t length = ceil_div(ceil_div(p.k, parts), Tile::kDepth) * Tile::kDepth;
-  const int64_t begin = part * length, end = begin + length < p.k ? begin + length : p.k;
-  const float *a = p.a + z * p.a_step, *b = p.b + z * p.b_step;
-  Tile tile = {};
-  for (int64_t k = begin; k < end; k += Tile::kDepth) {
-    load_tile<Tile::kRows, Tile::kDepth>(
-        a, p.a_row, p.a_column, row, p.m, k, end, [=](int r, int l) { return Tile::a_at(shared, r, l); },
-        [](auto* place, float x) { Tile::put(place, x); });
-    load_tile<Tile::kColumns, Tile::kDepth>(
-        b, p.b_column, p.b_row, column, p.n, k, end, [=](int c, int l) { return Tile::b_at(shared, c, l); },
-        [](auto* place, float x) { Tile::put(place, x); });
-    block_sync();
-    tile.multiply(shared);
-    block_sync();
+void launch_tiles(Device* device, Job job, void (*kernel)(Job)) {
+  const int64_t tiles = tiles_of(job, {Tile::kRows, Tile::kColumns});
+  const bool split = job.stretches > 1 && tiles * job.batch < cuda(device)->processors;
+  if (split) job.partial = scratch<float>(device, job.stretches * job.batch * job.m * job.n);
+  const dim3 grid((unsigned)tiles, split ? job.stretches : 1, (unsigned)(job.batch < 65535 ? job.batch : 65535));
+  launch(device, {grid, dim3(Tile::kThreads), 2 * Tile::kFloats * sizeof(float)}, kernel, job);
+  if (split) add_stretches(device, job);
+}
+
+struct alignas(16) Four {
+  float x[4];
+};
+
+// Where the sums of a tile go, from its first element on.
+struct Target {
+  float* c;
+  int64_t row_step;
+  int rows, columns;
+  const float* bias;
+  bool add, wide;
+
+  DEVICE void put(int row, int column, float sum) const {
+    if (row >= rows || column >= columns) return;
+    float* at = c + row * row_step + column;
+    *at = (bias ? bias[column] : 0.0f) + (add ? *at : 0.0f) + sum;
   }
-  tile.each([&](int r, int c, float sum) {
-    if (row + r >= p.m || column + c >= p.n) return;
-    if (parts > 1) {
-      sums[((part * p.batch + z) * p.m + row + r) * p.n + column + c] = sum;
-      return;
+  DEVICE void put(int row, int column, Four sum) const {
+    if (row >= rows) return;
+    float* at = c + row * row_step + column;
+    if (wide && column + 4 <= columns) {
+      const Four before = add ? *reinterpret_cast<const Four*>(at) : Four{};
+#pragma unroll
+      for (int i = 0; i < 4; i++) sum.x[i] = (bias ? bias[column + i] : 0.0f) + before.x[i] + sum.x[i];
+      *reinterpret_cast<Four*>(at) = sum;
+    } else {
+#pragma unroll
+      for (int i = 0; i < 4; i++) put(row, column + i, sum.x[i]);
     }
-    float& place = p.c[z * p.c_step + (row + r) * p.c_row + column + c];
-    place = sum + (p.bias ? p.bias[column + c] : 0.0f) + (p.accumulate ? place : 0.0f);
-  });
+  }
+};
+
+DEVICE Target target_of(const Job& p, int64_t z, int stretch, int64_t row, int64_t column, int rows, int columns) {
+  if (p.partial)
+    return {p.partial + ((stretch * p.batch + z) * p.m + row) * p.n + column,
+            p.n,
+            rows,
+            columns,
+            nullptr,
+            false,
+            p.n % 4 == 0};
+  return {p.c + z * p.c_step + row * p.c_row + column,
+          p.c_row,
+          rows,
+          columns,
+          stretch == 0 && p.bias ? p.bias + column : nullptr,
+          stretch > 0 || p.accumulate,
+          p.c_wide};
+}
+
+// Rows of A, or columns of B, by `Depth` along k, on their way from global to shared memory. A thread holds eight
+// numbers: neighbours along k where those lie together, else two along k of four rows. What is past the end is zero.
+template <int Rows, int Depth, int Threads>
+struct Panel {
+  static constexpr int kUnits = Rows * Depth / 8, kEach = (kUnits + Threads - 1) / Threads;
+  Four held[kEach][2];
+  const float* at[kEach];
+
+  static DEVICE int unit_of(int u) { return (int)threadIdx.x + u * Threads; }
+  static DEVICE bool there(int u) { return kUnits % Threads == 0 || unit_of(u) < kUnits; }
+
+  static DEVICE Four load(const float* from, int left, bool wide) {
+    Four four = {};
+    if (wide && left >= 4) return *reinterpret_cast<const Four*>(from);
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+      if (i < left) four.x[i] = from[i];
+    return four;
+  }
+
+  DEVICE void start(const float* from, int64_t row_step, int64_t k_step) {
+#pragma unroll
+    for (int u = 0; u < kEach; u++) {
+      const int unit = unit_of(u);
+      at[u] = k_step == 1 ? from + unit / (Depth / 8) * row_step + unit % (Depth / 8) * 8
+                          : from + unit % (Rows / 4) * 4 + unit / (Rows / 4) * 2 * k_step;
+    }
+  }
+
+  // Of `rows` rows, and of `depth` numbers along k that are left; moves on.
+  DEVICE void fetch(int64_t k_step, int rows, int depth, bool wide) {
+#pragma unroll
+    for (int u = 0; u < kEach; u++) {
+      if (!there(u)) break;
+      const int unit = unit_of(u);
+      if (k_step == 1) {
+        const int left = unit / (Depth / 8) < rows ? depth - unit % (Depth / 8) * 8 : 0;
+        held[u][0] = load(at[u], left, wide), held[u][1] = load(at[u] + 4, left - 4, wide);
+      } else {
+        const int row = unit % (Rows / 4) * 4, k = unit / (Rows / 4) * 2;
+        held[u][0] = load(at[u], k < depth ? rows - row : 0, wide);
+        held[u][1] = load(at[u] + k_step, k + 1 < depth ? rows - row : 0, wide);
+      }
+      at[u] += Depth * k_step;
+    }
+  }
+
+  // Calls along(row, k, eight numbers) or across(row, k, four rows at k, the same at k + 1).
+  template <class F, class G>
+  DEVICE void keep(int64_t k_step, const F& along, const G& across) const {
+#pragma unroll
+    for (int u = 0; u < kEach; u++) {
+      if (!there(u)) break;
+      const int unit = unit_of(u);
+      if (k_step == 1)
+        along(unit / (Depth / 8), unit % (Depth / 8) * 8, held[u][0], held[u][1]);
+      else
+        across(unit % (Rows / 4) * 4, unit / (Rows / 4) * 2, held[u][0], held[u][1]);
+    }
+  }
+};
+
+DEVICE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// A block's share of a product. Tile has kRows, kColumns, kDepth, kThreads and kFloats, and
+//   clear()                                     forgets the sums
+//   keep_a, keep_b(shared, panel, k_step)       puts a panel into shared memory, kFloats for both
+//   multiply(shared, rows)                      adds their product; C has so many rows from the tile's first one on
+//   put(target, a_scale, b_scale)               gives the sums away; the scales are those of the tile's first row and
+//   column
+template <class Tile>
+DEVICE void product_of_tile(const Job& p) {
+  float* shared = shared_memory<float>();
+  const int64_t across = (p.n + Tile::kColumns - 1) / Tile::kColumns;
+  const int64_t row = blockIdx.x / across * Tile::kRows, column = blockIdx.x % across * Tile::kColumns;
+  const int rows = (int)least(p.m - row, Tile::kRows), columns = (int)least(p.n - column, Tile::kColumns);
+  const int first = p.partial ? (int)blockIdx.y : 0, end = p.partial ? first + 1 : p.stretches;
+  Panel<Tile::kRows, Tile::kDepth, Tile::kThreads> a;
+  Panel<Tile::kColumns, Tile::kDepth, Tile::kThreads> b;
+  Tile tile;
+  for (int64_t z = blockIdx.z; z < p.batch; z += gridDim.z)
+    for (int s = first; s < end; s++) {
+      const int64_t from = s * p.stretch;
+      int left = (int)least(p.k - from, p.stretch);
+      a.start(p.a + z * p.a_step + row * p.a_row + from * p.a_column, p.a_row, p.a_column);
+      b.start(p.b + z * p.b_step + column * p.b_column + from * p.b_row, p.b_column, p.b_row);
+      const auto fetch = [&] {
+        a.fetch(p.a_column, rows, left, p.a_wide);
+        b.fetch(p.b_row, columns, left, p.b_wide);
+      };
+      const auto keep = [&](float* to) {
+        Tile::keep_a(to, a, p.a_column);
+        Tile::keep_b(to, b, p.b_row);
+      };
+      tile.clear();
+      fetch();
+      keep(shared);
+      block_sync();
+      // The next panels come while these are multiplied.
+      for (int buffer = 0; left > 0; buffer ^= 1) {
+        left -= Tile::kDepth;
+        if (left > 0) fetch();
+        tile.multiply(shared + buffer * Tile::kFloats, rows);
+        if (left > 0) keep(shared + (buffer ^ 1) * Tile::kFloats);
+        block_sync();
+      }
+      tile.put(target_of(p, z, s, row, column, rows, columns), p.a_scale ? p.a_scale + z * p.m + row : nullptr,
+               p.b_scale ? p.b_scale + z * p.n + column : nullptr);
+    }
 }
 
 }  // namespace

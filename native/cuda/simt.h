@@ -111,6 +111,19 @@ __device__ __forceinline__ void multiply_tf32(float* d, const uint32_t* a, const
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
+// The same for a [16, 32] and b [32, 8] of bytes with sign, four to a word, and sums that are exact integers: word t of
+// row g, of row g + 8, word t + 4 of both; words t and t + 4 of column g.
+__device__ __forceinline__ void multiply_int8(int32_t* d, const uint32_t* a, const uint32_t* b) {
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+// Two floats as the nearest bfloat16, ties to even, the first one in the lower half; NaN stays NaN.
+__device__ __forceinline__ uint32_t to_bf16(float low, float high) {
+  uint32_t bits;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+  return bits;
+}
 // A float as the nearest TF32.
 __device__ __forceinline__ uint32_t to_tf32(float x) {
   uint32_t bits;

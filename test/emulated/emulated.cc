@@ -248,9 +248,9 @@ namespace {
 float bf16(uint32_t word, int half) { return __uint_as_float(half ? word & 0xffff0000u : word << 16); }
 float tf32(uint32_t word) { return __uint_as_float(word & 0xffffe000u); }
 
-}  // namespace
-
-void multiply_bf16(float* d, const uint32_t* a, const uint32_t* b) {
+// d += a b for operands of eight words along k; term(x, y, sum) adds what two words have in common.
+template <class D, class F>
+void multiply_words(D* d, const uint32_t* a, const uint32_t* b, const F& term) {
   uint32_t mine[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
   const auto words = emulated::exchange(mine, sizeof mine);
   const auto word = [words](int lane, int i) {
@@ -261,31 +261,29 @@ void multiply_bf16(float* d, const uint32_t* a, const uint32_t* b) {
   const int g = emulated::self->lane / 4, t = emulated::self->lane % 4;
   for (int i = 0; i < 4; i++) {
     const int row = g + 8 * (i / 2), column = 2 * t + i % 2;
-    float sum = d[i];
-    for (int k = 0; k < 16; k++) {
-      const int lane_a = 4 * (row % 8) + k % 8 / 2, lane_b = 4 * column + k % 8 / 2;
-      sum += bf16(word(lane_a, row / 8 + 2 * (k / 8)), k % 2) * bf16(word(lane_b, 4 + k / 8), k % 2);
-    }
+    D sum = d[i];
+    for (int w = 0; w < 8; w++)
+      term(word(4 * (row % 8) + w % 4, row / 8 + 2 * (w / 4)), word(4 * column + w % 4, 4 + w / 4), sum);
     d[i] = sum;
   }
 }
 
+}  // namespace
+
+void multiply_bf16(float* d, const uint32_t* a, const uint32_t* b) {
+  multiply_words(d, a, b, [](uint32_t x, uint32_t y, float& sum) {
+    for (int half = 0; half < 2; half++) sum += bf16(x, half) * bf16(y, half);
+  });
+}
+
 void multiply_tf32(float* d, const uint32_t* a, const uint32_t* b) {
-  uint32_t mine[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
-  const auto words = emulated::exchange(mine, sizeof mine);
-  const auto word = [words](int lane, int i) {
-    uint32_t w;
-    memcpy(&w, words[lane] + 4 * i, 4);
-    return w;
-  };
-  const int g = emulated::self->lane / 4, t = emulated::self->lane % 4;
-  for (int i = 0; i < 4; i++) {
-    const int row = g + 8 * (i / 2), column = 2 * t + i % 2;
-    float sum = d[i];
-    for (int k = 0; k < 8; k++)
-      sum += tf32(word(4 * (row % 8) + k % 4, row / 8 + 2 * (k / 4))) * tf32(word(4 * column + k % 4, 4 + k / 4));
-    d[i] = sum;
-  }
+  multiply_words(d, a, b, [](uint32_t x, uint32_t y, float& sum) { sum += tf32(x) * tf32(y); });
+}
+
+void multiply_int8(int32_t* d, const uint32_t* a, const uint32_t* b) {
+  multiply_words(d, a, b, [](uint32_t x, uint32_t y, int32_t& sum) {
+    for (int byte = 0; byte < 32; byte += 8) sum += (int8_t)(x >> byte) * (int8_t)(y >> byte);
+  });
 }
 
 }  // namespace throughtime

@@ -168,6 +168,14 @@ inline void spin() { emulated::yield(); }
 
 void multiply_bf16(float* d, const uint32_t* a, const uint32_t* b);
 void multiply_tf32(float* d, const uint32_t* a, const uint32_t* b);
+void multiply_int8(int32_t* d, const uint32_t* a, const uint32_t* b);
+inline uint32_t to_bf16(float low, float high) {
+  const auto bits = [](float x) {
+    const uint32_t u = __float_as_uint(x);
+    return x != x ? 0x7fffu : (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  };
+  return bits(low) | bits(high) << 16;
+}
 // Ties away from zero.
 inline uint32_t to_tf32(float x) { return (__float_as_uint(x) + 0x1000u) & 0xffffe000u; }
 
