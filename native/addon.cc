@@ -369,6 +369,7 @@ Napi::Value gpu_info(const Napi::CallbackInfo& info) {
     result["driver"] = version(found.driver);
     result["runtime"] = version(found.runtime);
     result["blas"] = found.blas;
+    result["tf32"] = found.tf32;
     return result;
   });
 }

@@ -25,9 +25,14 @@ if (files.length > 0) {
   vitest(files);
 } else {
   // What a device must do; the other tests see no device, or take long without showing more.
-  const names = ["ops-parity", "tensor", "optimizers", "update", "lookup", "recurrent-masks", "stream", "streams", "train", "cuda"];
+  const names = ["ops-parity", "tensor", "optimizers", "update", "lookup", "recurrent-masks", "stream", "streams", "train", "cuda", "products", "cublaslt"];
   vitest([...names.map((name) => `test/${name}.test.ts`), "--reporter=dot"]);
   // Sweeps by teams that are not chosen for sizes as small as those of the tests.
   for (const team of ["cluster2", "grid3"])
     vitest(["test/ops-parity.test.ts", "-t", "on 'cuda' sweep.(lstm|gru) ", "--reporter=dot"], { THROUGHTIME_SWEEP: team });
+  // Every product that may be is taken by a stand-in for cuBLASLt.
+  vitest(["test/ops-parity.test.ts", "-t", "on 'cuda' (matmul|linear|conv) ", "--reporter=dot"], {
+    THROUGHTIME_CUBLASLT: join(folder, "Release", "fake_cublaslt_good.so"),
+    THROUGHTIME_CUBLASLT_FROM: "1",
+  });
 }

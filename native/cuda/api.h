@@ -8,7 +8,7 @@
 namespace throughtime {
 
 // Raised whenever this header changes; kRevision of kernels.h counts too.
-constexpr int kCudaRevision = 1;
+constexpr int kCudaRevision = 2;
 
 struct Message {
   char text[512];
@@ -21,6 +21,7 @@ struct CudaInfo {
   int processors;       // streaming multiprocessors
   int driver, runtime;  // CUDA versions, as 1000 * major + 10 * minor
   char blas[160];       // the cuBLASLt that was found, or why none is used
+  bool tf32;            // whether products of float32 are taken in TF32
 };
 
 struct CudaMachine;

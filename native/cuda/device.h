@@ -20,6 +20,7 @@ struct Fault {
 };
 
 struct CudaMachine;
+struct Blas;
 
 struct CudaDevice : Device {
   CudaMachine* machine;
@@ -30,6 +31,7 @@ struct CudaDevice : Device {
   int capability;       // 10 * major + minor
   size_t shared_limit;  // bytes of shared memory that a block may ask for
   bool tf32;            // whether products of float32 may be taken in TF32
+  Blas* blas;           // see blas.h
   // How much scratch is lent, and all but that much back.
   size_t (*lent)(CudaDevice*);
   void (*take_back)(CudaDevice*, size_t lent);

@@ -1,6 +1,7 @@
 // Products of float32, and the choice of who takes a product.
 #include "gemm.h"
 
+#include "blas.h"
 #include "gemm_tiles.h"
 
 namespace throughtime {
@@ -125,6 +126,7 @@ void add_stretches(Device* device, const Job& job) {
 void multiply(Device* device, const Product& product) {
   if (product.m * product.n == 0 || product.batch == 0) return;
   const bool tf32 = product.precision == FLOAT32 && cuda(device)->tf32;
+  if (multiply_by_library(device, product, tf32)) return;
   const Job job = job_of(product);
   if (tf32 || product.precision != FLOAT32) return multiply_on_tensor_cores(device, job, tf32);
   switch (tile_for(device, job, {Large::kRows, Large::kColumns})) {

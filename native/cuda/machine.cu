@@ -7,6 +7,7 @@
 
 #include "../packed_place.h"
 #include "api.h"
+#include "blas.h"
 #include "device.h"
 #include "kernel_files.h"
 
@@ -22,6 +23,12 @@ constexpr size_t kStage = size_t{1} << 20;   // bytes of each of the two halves 
 constexpr size_t kKept = size_t{256} << 20;  // bytes of freed memory that stay with the driver's pool
 
 void say(Message* why, const std::string& text) { snprintf(why->text, sizeof why->text, "%s", text.c_str()); }
+
+// Products in TF32 are asked for by THROUGHTIME_TF32=1.
+bool tf32_asked() {
+  const char* asked = getenv("THROUGHTIME_TF32");
+  return asked && strcmp(asked, "1") == 0;
+}
 
 }  // namespace
 
@@ -40,6 +47,7 @@ struct CudaMachine {
 
   ~CudaMachine() {
     if (device.stream) cudaStreamSynchronize(device.stream);
+    if (device.blas) drop_blas(device.blas);
     for (void* data : outgrown) drop(data);
     if (lent) drop(lent);
     if (device.fault) drop(device.fault);
@@ -227,7 +235,8 @@ bool info(int device, CudaInfo* result, Message* why) {
     result->processors = properties.multiProcessorCount;
     check(cudaDriverGetVersion(&result->driver), "device");
     check(cudaRuntimeGetVersion(&result->runtime), "device");
-    snprintf(result->blas, sizeof result->blas, "none: products are this library's own");
+    snprintf(result->blas, sizeof result->blas, "%s", blas_told().c_str());
+    result->tf32 = tf32_asked();
   });
 }
 
@@ -238,9 +247,9 @@ void open_stream(CudaMachine* machine) {
   d.capability =
       10 * attribute(cudaDevAttrComputeCapabilityMajor, device) + attribute(cudaDevAttrComputeCapabilityMinor, device);
   check_capability(d.capability);
+  d.tf32 = tf32_asked();
+  d.blas = make_blas();
   d.shared_limit = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-  const char* tf32 = getenv("THROUGHTIME_TF32");
-  d.tf32 = tf32 && strcmp(tf32, "1") == 0;
   check(cudaStreamCreateWithFlags(&d.stream, cudaStreamNonBlocking), "stream");
   machine->pooled = attribute(cudaDevAttrMemoryPoolsSupported, device) != 0;
   if (machine->pooled) {
