@@ -16,7 +16,7 @@ const oneWay = layers.map((layer, i) => {
 });
 
 export default defineConfig(
-  globalIgnores(["dist/", "build/", "docs/api/", "prebuilds/", "runs/"]),
+  globalIgnores(["dist/", "build/", "build-*/", "docs/api/", "prebuilds/", "runs/"]),
   {
     files: ["**/*.ts"],
     extends: [tseslint.configs.recommendedTypeChecked],

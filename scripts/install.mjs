@@ -44,7 +44,7 @@ function withNodeGyp() {
   const home = dirname(dirname(process.execPath));
   // The headers beside Node itself save a download.
   const headers = existsSync(join(home, "include", "node", "node_api.h")) ? [`--nodedir=${home}`] : [];
-  return script !== null && run(script, ["rebuild", "--silent", "--jobs", "max", ...headers]);
+  return script !== null && run(script, ["rebuild", "--silent", "--jobs", String(availableParallelism()), ...headers]);
 }
 
 if (!compile && loads({ PREBUILDS_ONLY: "1" })) {

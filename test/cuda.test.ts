@@ -45,7 +45,7 @@ describe.skipIf(!nativeAvailable)("a GPU that cannot be used", () => {
     [{ THROUGHTIME_CUDA: text }, "the CUDA kernels cannot be loaded: "],
     [{ THROUGHTIME_GPU: "first" }, /THROUGHTIME_GPU: must be the number of a GPU, from 0, but is first|the CUDA kernels were not built/],
   ])("%o: info() says why, asking for it by name throws, and the processor is the default", (env, reason) => {
-    const it = told(env as Record<string, string>);
+    const it = told(env);
     expect(gpuOf(it)).toMatchObject({ name: "cuda", available: false });
     if (typeof reason === "string") expect(gpuOf(it).reason).toContain(reason);
     else expect(gpuOf(it).reason).toMatch(reason);

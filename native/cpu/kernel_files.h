@@ -2,6 +2,7 @@
 #pragma once
 
 // clang-format off
+#ifndef THROUGHTIME_KERNEL_FILES
 #define THROUGHTIME_KERNEL_FILES(X) \
   X(elementwise) \
   X(reduce) \
@@ -28,4 +29,5 @@
   X(sru) \
   X(wkv) \
   X(sweep)
+#endif
 // clang-format on

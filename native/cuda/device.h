@@ -30,6 +30,9 @@ struct CudaDevice : Device {
   int capability;       // 10 * major + minor
   size_t shared_limit;  // bytes of shared memory that a block may ask for
   bool tf32;            // whether products of float32 may be taken in TF32
+  // How much scratch is lent, and all but that much back.
+  size_t (*lent)(CudaDevice*);
+  void (*take_back)(CudaDevice*, size_t lent);
 };
 
 struct Shape {
@@ -57,6 +60,18 @@ template <class T>
 T* scratch(Device* device, size_t count) {
   return static_cast<T*>(device->scratch(device, count * sizeof(T)));
 }
+
+// What a part of a kernel borrows as scratch, later parts may use again: the stream keeps their order.
+struct ScratchScope {
+  explicit ScratchScope(Device* device) : device(cuda(device)), lent(cuda(device)->lent(cuda(device))) {}
+  ~ScratchScope() { device->take_back(device, lent); }
+  ScratchScope(const ScratchScope&) = delete;
+  ScratchScope& operator=(const ScratchScope&) = delete;
+
+ private:
+  CudaDevice* device;
+  size_t lent;
+};
 
 template <class... P, class... A>
 void launch(Device* device, const Shape& shape, void (*kernel)(P...), A... args) {

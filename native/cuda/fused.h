@@ -3,7 +3,7 @@
 // computed (Diamos et al. 2016, "Persistent RNNs"). A team is one block, a cluster that writes into each other's shared
 // memory, or the whole grid, which meets in global memory.
 #pragma once
-#include "sweep_args.h"
+#include "sweep_plan.h"
 #include "tile_product.h"
 
 namespace throughtime {
@@ -11,17 +11,10 @@ namespace throughtime {
 enum class Team { BLOCK, CLUSTER, GRID };
 
 constexpr int kMostUnits = 64;   // of a block
-constexpr int kFusedStates = 2;  // at most
 
-// What a cell must be for this: see native/cells/cell.h.
-#if defined(THROUGHTIME_NOT_FUSED)
+// The cells that are often used alone have it; each costs a dozen kernels. See native/cells/cell.h for what it must be.
 template <class Cell>
-constexpr bool can_fuse = false;
-#else
-template <class Cell>
-constexpr bool can_fuse =
-    Cell::inner_gates == 0 && !Cell::diagonal && Cell::vectors == 0 && Cell::states <= kFusedStates;
-#endif
+constexpr bool is_persistent = false;
 
 // Places are n * steps + t. Rows of one place and of one kept value are `hidden` apart within a place; G gates.
 struct FusedSweep {
@@ -38,7 +31,9 @@ struct FusedForward : FusedSweep {
   const float* wx;    // [places][G * hidden]
   float* output;      // y
   float* final[kMostStates];
-  float* saved;  // null, or [places][kept][hidden]: what the cell keeps, then the states but h
+  // null, or [places][kept][hidden]: what the cell keeps, unless `states_only`, then the states but h
+  float* saved;
+  bool states_only;
 };
 
 struct FusedBackward : FusedSweep {
@@ -49,6 +44,13 @@ struct FusedBackward : FusedSweep {
   float* drh;                    // the same; null for a cell with one gradient
   float* dinitial[kMostStates];  // null: not wanted
 };
+
+inline FusedSweep fused_sweep(const SweepPlan& plan) {
+  FusedSweep sweep = {plan.n,         plan.steps, plan.hidden, plan.reverse, plan.precision == BF16, plan.lengths,
+                      plan.weight_hh, plan.y,     {}};
+  for (int s = 0; s < plan.cell.states; s++) sweep.initial[s] = plan.initial[s];
+  return sweep;
+}
 
 // How a sweep is divided.
 struct TeamPlan {

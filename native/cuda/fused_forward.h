@@ -103,11 +103,13 @@ struct ForwardBlock {
         for (int s = 0; s < S; s++) state(s, tile, pair) = next[s];
         a.output[place * hidden + u] = next[0];
         if (a.saved) {
-          float* to = a.saved + place * KEPT * hidden + u;
+          const int first = a.states_only ? 0 : K;
+          float* to = a.saved + place * (first + S - 1) * hidden + u;
 #pragma unroll
-          for (int k = 0; k < K; k++) to[k * hidden] = keep[k];
+          for (int k = 0; k < K; k++)
+            if (!a.states_only) to[k * hidden] = keep[k];
 #pragma unroll
-          for (int s = 1; s < S; s++) to[(K + s - 1) * hidden] = next[s];
+          for (int s = 1; s < S; s++) to[(first + s - 1) * hidden] = next[s];
         }
       }
       tell(pair, state(0, tile, pair));

@@ -19,29 +19,13 @@ void embedding(const Args& args, Device* device) {
 }
 
 // in: g [count, features], ids [count]; out: table [rows, features]; ints: count, rows, features.
-// A block has a row of the table and adds what belongs to it in the order of the ids.
 void embedding_gradient(const Args& args, Device* device) {
   const float* g = data(args.in[0]);
   const int32_t* ids = integers(args.in[1]);
   float* table = data(args.out[0]);
   const int64_t count = args.ints[0], features = args.ints[2];
   launch_check(device, ids, count, args.ints[1], false, 0);
-  if (features == 0) return;
-  for_each_block(device, args.ints[1], kBlock, kBlock, [=] __device__(int64_t row) {
-    unsigned char* mine = shared_memory<unsigned char>();
-    float* to = table + row * features;
-    for (int64_t f = threadIdx.x; f < features; f += blockDim.x) to[f] = 0.0f;
-    for (int64_t first = 0; first < count; first += blockDim.x) {
-      const int64_t i = first + threadIdx.x;
-      const bool match = i < count && ids[i] == row;
-      mine[threadIdx.x] = match;
-      if (block_or(match))
-        for (unsigned k = 0; k < blockDim.x; k++)
-          if (mine[k])
-            for (int64_t f = threadIdx.x; f < features; f += blockDim.x) to[f] += g[(first + k) * features + f];
-      block_sync();
-    }
-  });
+  sum_by_id(device, ids, count, args.ints[1], features, g, table, false);
 }
 
 // in: targets [rows]; out: valid [rows]; ints: rows, classes, ignored.

@@ -32,5 +32,28 @@ inline void launch_check(Device* device, const int32_t* ids, int64_t count, int3
          targets, ignored, cuda(device)->fault, cuda(device)->kernel);
 }
 
+// table [rows, features], or what is added onto it: the sum of the rows of g [count, features] with that id. A block
+// has a row of the table and adds what belongs to it in the order of the ids; those of no row are left out.
+inline void sum_by_id(Device* device, const int32_t* ids, int64_t count, int64_t rows, int64_t features, const float* g,
+                      float* table, bool add) {
+  if (features == 0) return;
+  for_each_block(device, rows, kBlock, kBlock, [=] __device__(int64_t row) {
+    unsigned char* mine = shared_memory<unsigned char>();
+    float* to = table + row * features;
+    if (!add)
+      for (int64_t f = threadIdx.x; f < features; f += blockDim.x) to[f] = 0.0f;
+    for (int64_t first = 0; first < count; first += blockDim.x) {
+      const int64_t i = first + threadIdx.x;
+      const bool match = i < count && ids[i] == row;
+      mine[threadIdx.x] = match;
+      if (block_or(match))
+        for (unsigned k = 0; k < blockDim.x; k++)
+          if (mine[k])
+            for (int64_t f = threadIdx.x; f < features; f += blockDim.x) to[f] += g[(first + k) * features + f];
+      block_sync();
+    }
+  });
+}
+
 }  // namespace
 }  // namespace throughtime

@@ -17,7 +17,12 @@
   X(matmul) \
   X(step) \
   X(sweep) \
-  X(sweep_rare) \
   X(scan) \
+  X(causal_conv) \
+  X(selective_scan) \
+  X(complex_scan) \
+  X(diagonal_scan) \
+  X(sru) \
+  X(wkv) \
   X(matrix_scan)
 // clang-format on

@@ -36,6 +36,7 @@ struct CudaMachine {
   void* lent = nullptr;    // scratch
   size_t lent_bytes = 0, lent_used = 0;
   std::vector<void*> outgrown;
+  size_t lent_before = 0;  // of them
 
   ~CudaMachine() {
     if (device.stream) cudaStreamSynchronize(device.stream);
@@ -78,6 +79,7 @@ struct CudaMachine {
       // Next time one block holds it all.
       const size_t wanted = bytes + lent_bytes;
       if (lent) outgrown.push_back(lent);
+      lent_before += lent_used;
       lent = nullptr, lent_bytes = lent_used = 0;
       lent = grow(wanted < kStage ? kStage : wanted);
       lent_bytes = wanted < kStage ? kStage : wanted;
@@ -89,8 +91,9 @@ struct CudaMachine {
   void end_of_call() {
     for (void* data : outgrown) drop(data);
     outgrown.clear();
-    lent_used = 0;
+    lent_used = lent_before = 0;
   }
+  void take_back(size_t all_but) { lent_used = all_but > lent_before ? all_but - lent_before : 0; }
 
   void write(void* to, const void* from, size_t bytes) {
     for (size_t at = 0; at < bytes; at += kStage) {
@@ -147,6 +150,8 @@ void lend_to(CudaMachine* machine) {
   d.machine = machine;
   d.threads = 1;
   d.scratch = [](Device* device, size_t bytes) { return machine_of(device)->scratch(bytes); };
+  d.lent = [](CudaDevice* device) { return device->machine->lent_before + device->machine->lent_used; };
+  d.take_back = [](CudaDevice* device, size_t all_but) { device->machine->take_back(all_but); };
   d.packed = [](Device* device, Buffer* buffer, int64_t key, size_t floats, bool* fresh) {
     CudaMachine* m = machine_of(device);
     return packed_for(

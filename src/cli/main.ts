@@ -20,7 +20,8 @@ const settingNames = [
   "clip",
 ] as const satisfies readonly (keyof Settings)[];
 
-const deviceOption = () => new Option("--device <name>", "where to compute (default: the processor)").choices(["cpu", "cuda", "reference"]);
+const deviceOption = () =>
+  new Option("--device <name>", "where to compute (default: the best there is)").choices(["cpu", "cuda", "reference"]);
 const threadsOption = () => new Option("--threads <n>", "threads on the cpu (default: all cores)").argParser(integer(1));
 
 type TrainFlags = Settings & Omit<TrainArguments, "settings" | "asked">;

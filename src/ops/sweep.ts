@@ -8,13 +8,6 @@ import { loop } from "./sweepLoop.js";
 
 export type { SweepAttrs, SweepInputs } from "./sweepInputs.js";
 
-/**
- * What a sweep states about itself: how many values of a unit it saves at a step if it is plain; -1 less that many if it never
- * is; `plainOnly` more if it takes no other calls.
- */
-const plainOnly = 1 << 16;
-const takesPlainOnly = (info: number): boolean => info >= plainOnly;
-
 /** What the stages around a cell do to the numbers in it; each leaves them alone where it is switched off. */
 export interface Stages<V extends string> {
   /** The weights of each unit, [H]. */
@@ -99,18 +92,14 @@ export function defineCell<G extends string, S extends string, V extends string 
       };
     },
     compose: (tensors, attrs) => loop(cell, inputsOf(cell, tensors), attrs),
-    kernel(specs, attrs, info) {
-      const { outputActivation = "linear" } = attrs;
-      const inputs = inputsOf(cell, specs);
-      const { gainHh, weightHr } = inputs;
-      if (takesPlainOnly(info) && !isPlain(inputs, attrs)) return false;
+    kernel(specs, { outputActivation = "linear" }) {
+      const { gainHh, weightHr } = inputsOf(cell, specs);
       return outputActivation === "linear" && !(cell.inner && (gainHh ?? weightHr));
     },
     saved(specs, attrs, info) {
       const inputs = inputsOf(cell, specs);
       const { n, steps, hidden } = checkSweep(name, cell, inputs, attrs);
       const dtype = inputs.x!.dtype;
-      if (takesPlainOnly(info)) return [{ shape: [n, steps, info - plainOnly, hidden], dtype }];
       if (info >= 0 && isPlain(inputs, attrs))
         return [{ shape: [n, steps, attrs.checkpoint ? cell.states.length - 1 : info, hidden], dtype }];
       const least = info >= 0 ? info : -1 - info;
@@ -119,8 +108,7 @@ export function defineCell<G extends string, S extends string, V extends string 
       return normalised > 0 ? [kept, { shape: [n, steps, 2], dtype }] : [kept];
     },
     // The kernels of plain sweeps compute again what they need, chunk by chunk.
-    again: (specs, attrs, info) =>
-      (attrs.checkpoint ?? false) && !(info !== null && info >= 0 && !takesPlainOnly(info) && isPlain(inputsOf(cell, specs), attrs)),
+    again: (specs, attrs, info) => (attrs.checkpoint ?? false) && !(info !== null && info >= 0 && isPlain(inputsOf(cell, specs), attrs)),
     cases: () => sweepCases(cell),
   };
   return { ...cell, sweep: cell.fused === false ? op : defineFused(op) };

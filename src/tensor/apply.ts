@@ -84,7 +84,7 @@ export function applyFused<A>(op: Fused<A>, inputs: readonly MaybeTensor[], attr
   const other = substitute;
   const others = other && substituting(null, () => other(op as unknown as Fused, inputs, attrs));
   if (others) return [...others];
-  const covered = device.has(op.name) && (op.kernel?.(inputs, attrs, device.kernelInfo(op.name)) ?? true);
+  const covered = device.has(op.name) && (op.kernel?.(inputs, attrs) ?? true);
   const wanted = isRecording() && inputs.some((t) => t?.requiresGrad);
   if (isComposing() || !covered) {
     const compose = () => scope(() => op.compose(inputs, attrs).map((t) => view(t, t.shape)));

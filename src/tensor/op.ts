@@ -67,11 +67,8 @@ export interface Fused<A = undefined> {
   readonly name: string;
   shape(inputs: readonly MaybeSpec[], attrs: A): Plan;
   compose(inputs: readonly MaybeTensor[], attrs: A): readonly Tensor[];
-  /**
-   * Whether the kernels cover such a call; the composition runs where they do not. They do by default. `info` is what the
-   * kernel states about itself.
-   */
-  kernel?(inputs: readonly MaybeSpec[], attrs: A, info: number): boolean;
+  /** Whether the kernels cover such a call; the composition runs where they do not. They do by default. */
+  kernel?(inputs: readonly MaybeSpec[], attrs: A): boolean;
   /** Buffers that the forward kernel leaves for the backward kernel; `info` is what the kernel states about itself. */
   saved?(inputs: readonly MaybeSpec[], attrs: A, info: number): readonly Spec[];
   /**
