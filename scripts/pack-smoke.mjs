@@ -1,6 +1,6 @@
 // Packs the project as it would be published, installs the tarball into an empty folder without running any script,
 // and uses it: with its prebuilt addon and no compiler, without both, and compiled on the spot.
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
@@ -53,6 +53,13 @@ function use(program, env = {}) {
   return JSON.parse(sh(user, process.execPath, [program], env));
 }
 
+/** Whether prebuildify could build the CUDA kernels. */
+const nvcc = spawnSync(process.env.CUDACXX || "nvcc", ["--version"], { stdio: "ignore" }).status === 0;
+
+/** What a program was told of the GPU: where the kernels were found, there is no GPU or there is one. */
+const gpuOf = ({ devices }) => devices.find((d) => d.name === "cuda");
+const foundKernels = (gpu) => gpu.available || !/not built|cannot be loaded|another version|native addon/.test(gpu.reason);
+
 const noCompiler = { PATH: nothing, CC: "", CXX: "" };
 
 function works(how, expected, env) {
@@ -63,6 +70,9 @@ function works(how, expected, env) {
     if (program.endsWith(".cjs")) check(`${program} ${how} multiplies`, result.product[0] === 11, String(result.product));
     else check(`${program} ${how} learns`, result.last < 0.5 * result.first, JSON.stringify(result));
     if (expected === "reference") check(`device.info() says why: ${cpu.reason}`, cpu.available === false && cpu.reason.length > 0);
+    const gpu = gpuOf(result);
+    const withKernels = nvcc && how.startsWith("from the prebuilt");
+    check(`device.info() says of the GPU: ${gpu.gpu ?? gpu.reason}`, foundKernels(gpu) === withKernels, JSON.stringify(gpu));
   }
 }
 
@@ -70,6 +80,9 @@ copySource();
 const { tarball, files, bytes } = pack();
 const native = files.filter((f) => /^prebuilds\/.*\.node$/.test(f));
 check(`${basename(tarball)}, ${files.length} files, ${(bytes / 1024).toFixed(0)} KiB, has a prebuilt addon`, native.length === 1);
+const kernels = files.filter((f) => /^prebuilds\/.*\/throughtime_cuda\.so$/.test(f));
+if (nvcc) check(`the tarball has ${kernels[0]}`, kernels.length === 1);
+else console.log("\n*** THE TARBALL HAS NO CUDA KERNELS: there is no nvcc ***\n");
 for (const file of needed) check(`the tarball has ${file}`, files.includes(file));
 const strangers = files.filter((f) => !needed.includes(f) && !folders.test(f));
 check("the tarball has nothing else in it", strangers.length === 0, strangers.join());

@@ -222,7 +222,7 @@ describe("throughtime train", { timeout: 120_000 }, () => {
       [[text], /unexpected argument '.*text\.txt'; the train command reads --text <file>/],
       [["--text"], "option '--text <file>' argument missing"],
       [["--text", text, "--cell", "lstn"], "Allowed choices are lstm, gru, elman."],
-      [["--text", text, "--device", "tpu"], "Allowed choices are cpu, reference."],
+      [["--text", text, "--device", "tpu"], "Allowed choices are cpu, cuda, reference."],
     ];
     const ended = await Promise.all(cases.map(([args]) => run("train", ...args)));
     ended.forEach((result, i) => expectError(result, cases[i][1]));

@@ -20,7 +20,10 @@ function open(name: DeviceName): Backend {
   return backend;
 }
 
-/** The best device that loads, unless THROUGHTIME_DEVICE names one. */
+/**
+ * The processor, or the reference where the addon does not load; unless THROUGHTIME_DEVICE names another. A GPU is never chosen by
+ * itself: small models are slower there.
+ */
 function best(): Backend {
   const asked = process.env.THROUGHTIME_DEVICE;
   if (asked) return open(asked as DeviceName);

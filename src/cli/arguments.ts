@@ -24,6 +24,8 @@ export function useDevice(name: DeviceName | undefined, threads?: number): strin
   const chosen = name === undefined ? device.use(device().name as DeviceName) : device.use(name);
   if (threads !== undefined && chosen instanceof NativeBackend) chosen.setThreads(threads);
   const info = chosen.info();
-  const detail = [info.isa, info.threads !== undefined && `${info.threads} thread${info.threads === 1 ? "" : "s"}`].filter(Boolean);
+  const detail = [info.gpu, info.isa, info.threads !== undefined && `${info.threads} thread${info.threads === 1 ? "" : "s"}`].filter(
+    Boolean,
+  );
   return `${info.name} (${detail.join(", ")})`;
 }
