@@ -25,7 +25,20 @@ if (files.length > 0) {
   vitest(files);
 } else {
   // What a device must do; the other tests see no device, or take long without showing more.
-  const names = ["ops-parity", "tensor", "optimizers", "update", "lookup", "recurrent-masks", "stream", "streams", "train", "cuda", "products", "cublaslt"];
+  const names = [
+    "ops-parity",
+    "tensor",
+    "optimizers",
+    "update",
+    "lookup",
+    "recurrent-masks",
+    "stream",
+    "streams",
+    "train",
+    "cuda",
+    "products",
+    "cublaslt",
+  ];
   vitest([...names.map((name) => `test/${name}.test.ts`), "--reporter=dot"]);
   // Sweeps by teams that are not chosen for sizes as small as those of the tests.
   for (const team of ["cluster2", "grid3"])

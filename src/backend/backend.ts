@@ -33,8 +33,6 @@ export interface BackendInfo {
   readonly tf32?: boolean;
   /** The cuBLASLt that takes large products, or why none does. */
   readonly blas?: string;
-  /** Whether THROUGHTIME_TF32=1 lets products of float32 round their operands to TF32, 11 bits of mantissa; sums stay float32. */
-  readonly tf32?: boolean;
 }
 
 /** One kernel call: buffers are handles, 0 stands for an absent optional argument. */

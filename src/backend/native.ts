@@ -294,7 +294,7 @@ export function cudaInfo(): BackendInfo {
   try {
     const library = cudaLibrary();
     if (cuda instanceof Error) throw cuda;
-    return { name: "cuda", available: true, ...addon!.cudaInfo(library, gpuAsked()), tf32: process.env.THROUGHTIME_TF32 === "1" };
+    return { name: "cuda", available: true, ...addon!.cudaInfo(library, gpuAsked()) };
   } catch (error) {
     return { name: "cuda", available: false, reason: (error instanceof Error ? error.message : String(error)).trim() };
   }
