@@ -9,10 +9,11 @@ import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-/** Registers a thread may take. An SM has 65536: two blocks of 256 threads side by side take up to 128 each. */
+/** Registers a thread may take. An SM has 65536: two blocks of 256 threads side by side take up to 128 each, one block 255. */
 const budgets = [
   { kernel: /\bsweep_(forward|backward)\b/, most: 128 },
-  { kernel: /\bmultiply_tiles\b/, most: 128 },
+  { kernel: /\bfloat_product\b/, most: 128 },
+  { kernel: /\btensor_product\b/, most: 224 },
 ];
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
