@@ -12,16 +12,16 @@ constexpr int32_t kSlotMask = (1 << kSlotBits) - 1;
 constexpr int32_t kGenerations = 1 << (31 - kSlotBits);
 }  // namespace
 
-void Buffers::release_packed(Buffer* buffer) {
+void release_packed(Buffer* buffer, BlockSource& source) {
   for (Packed& packed : buffer->packed) {
-    if (packed.data) source_.free({packed.data, packed.floats * sizeof(float)});
+    if (packed.data) source.free({packed.data, packed.floats * sizeof(float)});
     packed = {};
   }
 }
 
 Buffers::~Buffers() {
   for (auto& holding : holdings_) {
-    release_packed(holding.get());
+    release_packed(holding.get(), source_);
     if (holding->block.data) source_.free(holding->block);
   }
 }
@@ -93,7 +93,7 @@ void Buffers::recycle(uint64_t done) {
   while (!retired_.empty() && retired_.front().position <= done) {
     Holding* holding = retired_.front().holding;
     retired_.pop_front();
-    release_packed(holding);
+    release_packed(holding, source_);
     spare_.push_back(holding);
   }
 }

@@ -52,8 +52,6 @@ class Buffers {
     uint64_t position;
   };
 
-  // Frees what kernels packed from a buffer.
-  void release_packed(Buffer* buffer);
   void retire(Holding* buffer, uint64_t published, uint64_t done);
   void recycle(uint64_t done);
 
@@ -68,5 +66,8 @@ class Buffers {
   size_t count_ = 0;
   size_t bytes_ = 0;
 };
+
+// Frees what kernels packed from a buffer.
+void release_packed(Buffer* buffer, BlockSource& source);
 
 }  // namespace throughtime

@@ -136,10 +136,12 @@ template <class F>
 void with_kind(Device* device, const Inputs& x, const F& body) {
   if (x.states <= 2 * (int64_t)kWarp)
     x.low_rank() ? body(Kind<true, 2, 4>()) : body(Kind<false, 2, 4>());
-  else if (x.states <= 8 * (int64_t)kWarp)
-    x.low_rank() ? body(Kind<true, 8, 1>()) : body(Kind<false, 8, 1>());
+  else if (x.low_rank() && x.states <= 4 * (int64_t)kWarp)
+    body(Kind<true, 4, 2>());
+  else if (!x.low_rank() && x.states <= 8 * (int64_t)kWarp)
+    body(Kind<false, 8, 1>());
   else
-    device->fail(device, "diagonalScan: a channel has 256 complex states at most here");
+    device->fail(device, "diagonalScan: a channel has 256 complex states at most here, 128 with a term of low rank");
 }
 
 }  // namespace

@@ -192,7 +192,7 @@ void packs_once_a_version() {
   CHECK(fresh);
   device.packed(&device, &weight, 5, 2000, &fresh)[1999] = 1;
   CHECK(fresh);
-  release_packed(&weight);
+  release_packed(&weight, throughtime::host_memory());
 }
 
 void threads_meet() {
