@@ -138,7 +138,7 @@ describe("what is wrong is found", () => {
       });
       expect(command(folder, "--device", "gpu")).toMatchObject({
         status: 2,
-        stderr: expect.stringContaining("--device must be reference or cpu but is gpu") as string,
+        stderr: expect.stringContaining("--device must be reference, cpu or cuda but is gpu") as string,
       });
       expect(command()).toMatchObject({ status: 2, stderr: expect.stringContaining("usage") as string });
       rmSync(empty, { recursive: true });
