@@ -109,6 +109,8 @@ void launch(Device* device, const Shape& shape, void (*kernel)(P...), A... args)
 
 constexpr int kBlock = 256;  // threads of a block where nothing else decides
 
+DEVICE_AND_HOST int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 template <class F>
 KERNEL void over(int64_t n, F body) {
   const int64_t step = (int64_t)gridDim.x * blockDim.x;

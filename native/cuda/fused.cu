@@ -7,8 +7,6 @@ namespace throughtime {
 
 namespace {
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 struct Request {
   Device* device;
   CellSize cell;

@@ -82,6 +82,18 @@ Exchange exchange_for(Device* device, const TeamPlan& plan, size_t numbers);
 
 Shape shape_of(const TeamPlan& plan);
 
+template <Team K>
+struct TeamKind {
+  static constexpr Team value = K;
+};
+// Calls body(TeamKind) for the plan's.
+template <class F>
+void with_team(const TeamPlan& plan, const F& body) {
+  if (plan.team == Team::BLOCK) return body(TeamKind<Team::BLOCK>());
+  if (plan.team == Team::CLUSTER) return body(TeamKind<Team::CLUSTER>());
+  body(TeamKind<Team::GRID>());
+}
+
 namespace {
 
 // Where the parts of a block's shared memory begin, in floats.

@@ -178,13 +178,9 @@ template <class Cell, class Product>
 void launch_backward_with(Device* device, const FusedBackward& a, const TeamPlan& plan) {
   const size_t letters = (size_t)2 * plan.tiles * plan.blocks * plan.blocks;
   const Exchange exchange = exchange_for(device, plan, letters * kTile * plan.units);
-  const Shape shape = shape_of(plan);
-  if (plan.team == Team::BLOCK)
-    launch(device, shape, sweep_backward<Cell, Product, Team::BLOCK>, a, plan, exchange);
-  else if (plan.team == Team::CLUSTER)
-    launch(device, shape, sweep_backward<Cell, Product, Team::CLUSTER>, a, plan, exchange);
-  else
-    launch(device, shape, sweep_backward<Cell, Product, Team::GRID>, a, plan, exchange);
+  with_team(plan, [&](auto kind) {
+    launch(device, shape_of(plan), sweep_backward<Cell, Product, decltype(kind)::value>, a, plan, exchange);
+  });
 }
 
 template <class Cell>

@@ -193,13 +193,9 @@ template <class Cell, class Product>
 void launch_forward_with(Device* device, const FusedForward& a, const TeamPlan& plan) {
   const Product product = {(int64_t)Cell::gates * plan.units, a.hidden};
   const Exchange exchange = exchange_for(device, plan, (size_t)2 * plan.tiles * product.operand_floats());
-  const Shape shape = shape_of(plan);
-  if (plan.team == Team::BLOCK)
-    launch(device, shape, sweep_forward<Cell, Product, Team::BLOCK>, a, plan, exchange);
-  else if (plan.team == Team::CLUSTER)
-    launch(device, shape, sweep_forward<Cell, Product, Team::CLUSTER>, a, plan, exchange);
-  else
-    launch(device, shape, sweep_forward<Cell, Product, Team::GRID>, a, plan, exchange);
+  with_team(plan, [&](auto kind) {
+    launch(device, shape_of(plan), sweep_forward<Cell, Product, decltype(kind)::value>, a, plan, exchange);
+  });
 }
 
 template <class Cell>

@@ -1,19 +1,14 @@
 // Layer normalisation over rows, a block for each. ints: rows, features; floats: eps.
 #include "math.h"
 #include "reduce.h"
+#include "rows.h"
 
 namespace throughtime {
 namespace {
 
-constexpr size_t kRoom = kBlock / kWarp * sizeof(float);
-
-int threads_for(int64_t n) { return n <= 128 ? 32 : n <= 1024 ? 128 : kBlock; }
-
 template <class F>
 DEVICE float row_mean(int64_t n, const F& f) {
-  float sum = 0.0f;
-  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) sum += f(i);
-  return block_sum(sum, shared_memory<float>()) / static_cast<float>(n);
+  return sum_row(n, f) / static_cast<float>(n);
 }
 
 // in: x [rows, n], weight [n] or none, bias [n] or none; out: y [rows, n], and for training saved [2, rows]: the means
@@ -23,7 +18,7 @@ void layer_norm(const Args& args, Device* device) {
   const float eps = static_cast<float>(args.floats[0]);
   const float *all = data(args.in[0]), *weight = data(args.in[1]), *bias = data(args.in[2]);
   float *y = data(args.out[0]), *saved = args.outputs > 1 ? data(args.out[1]) : nullptr;
-  for_each_block(device, rows, threads_for(n), kRoom, [=] __device__(int64_t r) {
+  for_each_block(device, rows, threads_for_row(n), kRowRoom, [=] __device__(int64_t r) {
     const float* x = all + r * n;
     const float mean = row_mean(n, [=](int64_t i) { return x[i]; });
     const float variance = row_mean(n, [=](int64_t i) { return (x[i] - mean) * (x[i] - mean); });
@@ -43,7 +38,7 @@ void layer_norm_backward(const Args& args, Device* device) {
   const float *grads = data(args.in[0]), *all = data(args.in[1]), *weight = data(args.in[2]), *saved = data(args.in[5]);
   float *out = data(args.out[0]), *dweight = data(args.out[1]), *dbias = data(args.out[2]);
   if (out)
-    for_each_block(device, rows, threads_for(n), kRoom, [=] __device__(int64_t r) {
+    for_each_block(device, rows, threads_for_row(n), kRowRoom, [=] __device__(int64_t r) {
       const float *g = grads + r * n, *x = all + r * n;
       const float mean = saved[r], inverse = saved[rows + r];
       const auto d = [=](int64_t i) { return weight ? g[i] * weight[i] : g[i]; };

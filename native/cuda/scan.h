@@ -2,6 +2,7 @@
 #pragma once
 #include "device.h"
 #include "math.h"
+#include "reduce.h"
 
 namespace throughtime {
 namespace {
@@ -25,23 +26,10 @@ struct ScanShape {
 };
 
 DEVICE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// out[i] = sum over k of parts[k, i], in an order that count alone decides; nothing without an `out`.
+// out[i] = sum over k of parts[k, i]; nothing without an `out`.
 inline void add_up(Device* device, const float* parts, int64_t count, int64_t n, float* out) {
-  constexpr int64_t kTogether = 32;
-  for (bool last = !out; !last;) {
-    const int64_t sums = count > kTogether ? ceil_div(count, kTogether) : 1;
-    last = sums == 1;
-    float* to = last ? out : scratch<float>(device, sums * n);
-    for_each(device, sums * n, [=] __device__(int64_t at) {
-      const int64_t i = at % n, from = at / n * kTogether, end = least(from + kTogether, count);
-      float total = 0.0f;
-      for (int64_t k = from; k < end; k++) total += parts[k * n + i];
-      to[at] = total;
-    });
-    parts = to, count = sums;
-  }
+  if (out) sum_middle(device, parts, 1, count, n, out);
 }
 
 // x [N, T, width], or none, becomes zero behind the rows' ends.

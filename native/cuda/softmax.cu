@@ -1,6 +1,7 @@
 // Softmax, its logarithm and cross entropy over rows: a block for each. ints: rows, entries of a row.
 #include "ids.h"
 #include "math.h"
+#include "rows.h"
 
 namespace throughtime {
 namespace {
@@ -17,24 +18,16 @@ DEVICE float row_max(const float* x, int64_t n) {
   for (int64_t i = threadIdx.x; i < n; i += blockDim.x) most = Largest()(x[i], most);
   return block_reduce(most, shared_memory<float>(), Largest());
 }
-template <class F>
-DEVICE float row_sum(int64_t n, const F& f) {
-  float sum = 0.0f;
-  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) sum += f(i);
-  return block_sum(sum, shared_memory<float>());
-}
-
-int threads_for(int64_t n) { return n <= 128 ? 32 : n <= 1024 ? 128 : kBlock; }
 
 // in: x; out: y = e^(x - max) / sum
 void softmax(const Args& args, Device* device) {
   const int64_t n = args.ints[1];
   const float* all = data(args.in[0]);
   float* result = data(args.out[0]);
-  for_each_block(device, args.ints[0], threads_for(n), kRoom, [=] __device__(int64_t r) {
+  for_each_block(device, args.ints[0], threads_for_row(n), kRowRoom, [=] __device__(int64_t r) {
     const float* x = all + r * n;
     const float shift = row_max(x, n);
-    const float scale = 1.0f / row_sum(n, [=](int64_t i) { return exp(x[i] - shift); });
+    const float scale = 1.0f / sum_row(n, [=](int64_t i) { return exp(x[i] - shift); });
     for (int64_t i = threadIdx.x; i < n; i += blockDim.x) result[r * n + i] = exp(x[i] - shift) * scale;
   });
 }
@@ -44,9 +37,9 @@ void softmax_backward(const Args& args, Device* device) {
   const int64_t n = args.ints[1];
   const float *grads = data(args.in[0]), *results = data(args.in[2]);
   float* out = data(args.out[0]);
-  for_each_block(device, args.ints[0], threads_for(n), kRoom, [=] __device__(int64_t r) {
+  for_each_block(device, args.ints[0], threads_for_row(n), kRowRoom, [=] __device__(int64_t r) {
     const float *g = grads + r * n, *y = results + r * n;
-    const float dot = row_sum(n, [=](int64_t i) { return g[i] * y[i]; });
+    const float dot = sum_row(n, [=](int64_t i) { return g[i] * y[i]; });
     for (int64_t i = threadIdx.x; i < n; i += blockDim.x) out[r * n + i] = y[i] * (g[i] - dot);
   });
 }
@@ -56,10 +49,10 @@ void log_softmax(const Args& args, Device* device) {
   const int64_t n = args.ints[1];
   const float* all = data(args.in[0]);
   float* result = data(args.out[0]);
-  for_each_block(device, args.ints[0], threads_for(n), kRoom, [=] __device__(int64_t r) {
+  for_each_block(device, args.ints[0], threads_for_row(n), kRowRoom, [=] __device__(int64_t r) {
     const float* x = all + r * n;
     const float shift = row_max(x, n);
-    const float logarithm = log(row_sum(n, [=](int64_t i) { return exp(x[i] - shift); }));
+    const float logarithm = log(sum_row(n, [=](int64_t i) { return exp(x[i] - shift); }));
     for (int64_t i = threadIdx.x; i < n; i += blockDim.x) result[r * n + i] = (x[i] - shift) - logarithm;
   });
 }
@@ -69,9 +62,9 @@ void log_softmax_backward(const Args& args, Device* device) {
   const int64_t n = args.ints[1];
   const float *grads = data(args.in[0]), *results = data(args.in[2]);
   float* out = data(args.out[0]);
-  for_each_block(device, args.ints[0], threads_for(n), kRoom, [=] __device__(int64_t r) {
+  for_each_block(device, args.ints[0], threads_for_row(n), kRowRoom, [=] __device__(int64_t r) {
     const float *g = grads + r * n, *y = results + r * n;
-    const float total = row_sum(n, [=](int64_t i) { return g[i]; });
+    const float total = sum_row(n, [=](int64_t i) { return g[i]; });
     for (int64_t i = threadIdx.x; i < n; i += blockDim.x) out[r * n + i] = g[i] - exp(y[i]) * total;
   });
 }
@@ -89,11 +82,11 @@ void cross_entropy(const Args& args, Device* device) {
   float* result = data(args.out[0]);
   launch_check(device, targets, rows, static_cast<int32_t>(n), true, ignored);
   float* losses = reduction == NONE ? result : scratch<float>(device, rows);
-  for_each_block(device, rows, threads_for(n), kRoom, [=] __device__(int64_t r) {
+  for_each_block(device, rows, threads_for_row(n), kRowRoom, [=] __device__(int64_t r) {
     const float* x = logits + r * n;
     const int32_t target = targets[r];
     const float shift = row_max(x, n);
-    const float total = row_sum(n, [=](int64_t i) { return exp(x[i] - shift); });
+    const float total = sum_row(n, [=](int64_t i) { return exp(x[i] - shift); });
     if (threadIdx.x != 0) return;
     losses[r] = target == ignored || target < 0 || target >= n ? 0.0f : log(total) - (x[target] - shift);
     if (saved) saved[r] = shift, saved[rows + r] = 1.0f / total;

@@ -1,6 +1,7 @@
 // What the stages around a cell do to one number, or to a row of them.
 #pragma once
 #include "math.h"
+#include "rows.h"
 #include "sweep_plan.h"
 
 #include "../cells/cell.h"
@@ -37,17 +38,6 @@ DEVICE float blend(const Mask& mask, float next, float before, int64_t row, int6
 }
 
 constexpr float kNormEps = 1e-5f;
-constexpr size_t kRowRoom = kBlock / kWarp * sizeof(float);  // shared memory of what follows
-
-inline int threads_for_row(int64_t n) { return n <= 128 ? 32 : n <= 1024 ? 128 : kBlock; }
-
-// The sum of f(i) for i < n over a block.
-template <class F>
-DEVICE float sum_row(int64_t n, const F& f) {
-  float sum = 0.0f;
-  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) sum += f(i);
-  return block_sum(sum, shared_memory<float>());
-}
 
 struct Moments {
   float mean, rstd;

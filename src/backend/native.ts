@@ -258,7 +258,7 @@ function cudaLibrary(): string {
     throw new Error(
       process.env.THROUGHTIME_CUDA
         ? `THROUGHTIME_CUDA: there is no file ${path}`
-        : "the CUDA kernels were not built: this needs nvcc of CUDA 12 or later, and then node scripts/install.mjs --build",
+        : "the CUDA kernels were not built: this needs nvcc, and then node scripts/install.mjs --build",
     );
   return path;
 }
